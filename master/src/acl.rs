@@ -1,0 +1,70 @@
+//! Who may ask what, decided once, at the door.
+//!
+//! The API socket belongs to the master's user and group (mode 0660), so whoever reaches it was let in by the
+//! administrator. Reading is for all of them; changing keys and the configuration is for root and the master's own
+//! user. Reactions act with the master's rights.
+
+use crate::command::{Caller, Command, CommandError, Origin};
+
+/// The rights of this master.
+#[derive(Debug, Clone)]
+pub struct Acl {
+    /// The user id that the master runs as.
+    pub own_uid: u32,
+}
+
+impl Acl {
+    /// Refuses what the caller may not do.
+    pub fn check(&self, caller: &Caller, command: &Command) -> Result<(), CommandError> {
+        let Some(what) = privileged(command) else { return Ok(()) };
+        match caller.origin {
+            Origin::Reactor { .. } => Ok(()),
+            Origin::Api { uid, .. } if uid == 0 || uid == self.own_uid => Ok(()),
+            Origin::Api { .. } => Err(CommandError::NotPermitted {
+                user: caller.user.clone(),
+                what,
+                remedy: "run the command as root or as the master's user".into(),
+            }),
+        }
+    }
+}
+
+/// Names what a command does that not everybody may do.
+fn privileged(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::KeyAccept(_) | Command::KeyDelete(_) | Command::KeyReject(_) => Some("change keys"),
+        Command::Reload => Some("reload the configuration"),
+        Command::Fire { .. } => Some("fire events as the master"),
+        Command::Run { .. } => Some("run functions on the master"),
+        Command::Publish(_) => Some("publish jobs"),
+        Command::Events(_)
+        | Command::JobShow(_)
+        | Command::JobsActive
+        | Command::JobsList(_)
+        | Command::KeyFinger(_)
+        | Command::KeyList
+        | Command::Minions
+        | Command::ReactorList
+        | Command::ReactorTest { .. }
+        | Command::Status => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(uid: u32, command: &Command) -> bool {
+        let caller = Caller { user: "alice".into(), origin: Origin::Api { uid, pid: None } };
+        Acl { own_uid: 500 }.check(&caller, command).is_ok()
+    }
+
+    #[test]
+    fn only_root_and_the_masters_user_change_things() {
+        for uid in [0, 500] {
+            assert!(check(uid, &Command::Reload));
+        }
+        assert!(!check(1000, &Command::Reload));
+        assert!(check(1000, &Command::KeyList));
+    }
+}

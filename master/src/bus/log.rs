@@ -1,0 +1,263 @@
+//! The log on disk: one SQLite file, written by one connection, in transactions that end with an fsync.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::ids::MinionId;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+
+use super::event::Batch;
+use super::state::{Plan, SpoolMark, Tail};
+
+/// The version of the tables below, in `PRAGMA user_version`. An older Halite refuses a newer file.
+const SCHEMA: i64 = 1;
+
+/// Offsets are the rows' own keys: no second index is kept in step. `head` keeps the last one given out, so that none
+/// comes back even if its row was deleted.
+const TABLES: &str = "
+    CREATE TABLE events (offset INTEGER PRIMARY KEY, stamp_us INTEGER NOT NULL, tag TEXT NOT NULL, data BLOB NOT NULL);
+    CREATE TABLE marks (id TEXT NOT NULL, spool BLOB NOT NULL, n INTEGER NOT NULL, used INTEGER NOT NULL,
+        PRIMARY KEY (id, spool)) WITHOUT ROWID;
+    CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), offset INTEGER NOT NULL, stamp_us INTEGER NOT NULL);
+    INSERT INTO head VALUES (1, 0, 0);
+    PRAGMA user_version = 1;
+";
+
+/// How long a write waits for the checkpointer, which may hold the file while it starts the WAL anew.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// The page cache of the writer, in KiB (negative, as SQLite wants it). Appending needs the right edge of a tree.
+const CACHE: i64 = -2048;
+
+/// Why the log cannot be opened. Each names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its folder cannot be made.
+    #[error("make the folder {path}; create it by hand, or set cachedir to a place that can be written")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be made, or its rights cannot be set.
+    #[error("open the event log {path}; check its owner and rights, it must belong to the master's user")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("open the event log {path}: another master is using it; stop that one first")]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not an event log, or damaged.
+    #[error(
+        "read the event log {path}: it is damaged or not an event log; move it away to start a new one (its events stay \
+         readable with `sqlite3 {path} .recover`)"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A newer Halite has written it.
+    #[error("open the event log {path}: it has schema {found}, this Halite knows {SCHEMA}; run the newer Halite")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema in it.
+        found: i64,
+    },
+    /// SQLite cannot open, read or write it.
+    #[error("use the event log {path}; check the disk, its free space, and the rights of the file")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    fn sqlite(path: &Path, source: rusqlite::Error) -> OpenError {
+        let path = path.to_owned();
+        let damaged = matches!(
+            source.sqlite_error_code(),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown)
+        );
+        if damaged { OpenError::Damaged { path, source } } else { OpenError::Unusable { path, source } }
+    }
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+pub(super) struct Log {
+    db: Connection,
+}
+
+impl Log {
+    /// Opens the file, makes it if there is none, and reads where it ends. `max_pages` bounds its size, 0 does not.
+    pub(super) fn open(path: &Path, max_pages: u32) -> Result<(Log, Tail), OpenError> {
+        prepare_file(path)?;
+        let broken = |source| OpenError::sqlite(path, source);
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(broken)?;
+        db.busy_timeout(BUSY).map_err(broken)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(broken)?;
+        if found > SCHEMA {
+            return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        let mut log = Log { db };
+        log.configure(max_pages).map_err(broken)?;
+        if found == 0 {
+            log.create().map_err(broken)?;
+        }
+        let tail = log.tail().map_err(broken)?;
+        Ok((log, tail))
+    }
+
+    fn configure(&self, max_pages: u32) -> rusqlite::Result<()> {
+        self.db.pragma_update(None, "journal_mode", "WAL")?;
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        // The checkpointer has its own thread: a commit never pays for moving pages.
+        self.db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        self.db.pragma_update(None, "cache_size", CACHE)?;
+        if max_pages > 0 {
+            self.db.pragma_update(None, "max_page_count", max_pages)?;
+        }
+        Ok(())
+    }
+
+    fn create(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(TABLES)?;
+        transaction.commit()
+    }
+
+    fn tail(&self) -> rusqlite::Result<Tail> {
+        let (head, stamp_us): (i64, i64) =
+            self.db.query_row("SELECT offset, stamp_us FROM head", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        // Reads the newest row whole: a torn page shows here, before anything is acknowledged on top of it.
+        let newest =
+            self.db.query_row("SELECT offset, length(data) FROM events ORDER BY offset DESC LIMIT 1", [], |row| {
+                row.get::<_, i64>(0)
+            });
+        let newest = match newest {
+            Err(rusqlite::Error::QueryReturnedNoRows) => 0,
+            other => other?,
+        };
+        let mut marks: HashMap<MinionId, Vec<SpoolMark>> = HashMap::new();
+        let mut statement = self.db.prepare("SELECT id, spool, n, used FROM marks ORDER BY used")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Ok(id) = MinionId::parse(row.get_ref(0)?.as_str()?) else { continue };
+            let mark = SpoolMark {
+                spool: row.get(1)?,
+                n: row.get::<_, i64>(2)?.cast_unsigned(),
+                used: row.get::<_, i64>(3)?.cast_unsigned(),
+            };
+            marks.entry(id).or_default().push(mark);
+        }
+        Ok(Tail { head: head.max(newest).cast_unsigned(), stamp_us, marks })
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.db.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
+    /// Writes something and syncs it, to see whether that works.
+    pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute("UPDATE head SET offset = offset", [])?;
+        transaction.commit()
+    }
+
+    /// Writes what the plan says of these batches in one transaction; on success it is on the disk.
+    pub(super) fn append<'a>(&mut self, plan: &Plan, batches: impl Iterator<Item = &'a Batch>) -> rusqlite::Result<()> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO events (offset, stamp_us, tag, data) VALUES (?1, ?2, ?3, ?4)")?;
+            for (batch, verdict) in batches.zip(&plan.verdicts) {
+                let offsets = verdict.committed.offset.cast_signed()..;
+                for (offset, event) in offsets.zip(batch.events.iter().take(verdict.committed.count)) {
+                    insert.execute(params![offset, verdict.stamp_us, event.tag.as_str(), &event.data[..]])?;
+                }
+            }
+            let mut forget = transaction.prepare_cached("DELETE FROM marks WHERE id = ?1 AND spool = ?2")?;
+            for (id, spool) in &plan.forgotten {
+                forget.execute(params![id.as_str(), spool])?;
+            }
+            let mut keep = transaction
+                .prepare_cached("INSERT OR REPLACE INTO marks (id, spool, n, used) VALUES (?1, ?2, ?3, ?4)")?;
+            for (id, mark) in &plan.marks {
+                keep.execute(params![id.as_str(), mark.spool, mark.n.cast_signed(), mark.used.cast_signed()])?;
+            }
+            transaction
+                .prepare_cached("UPDATE head SET offset = ?1, stamp_us = ?2")?
+                .execute(params![plan.head.cast_signed(), plan.stamp_us])?;
+        }
+        transaction.commit()
+    }
+}
+
+/// Makes folder and file so that nobody else can read them, whatever the umask is; SQLite gives its side files the
+/// rights of the main one.
+fn prepare_file(path: &Path) -> Result<(), OpenError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        let failed = |source| OpenError::Folder { path: folder.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    let failed = |source| OpenError::File { path: path.to_owned(), source };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    if file.metadata().map_err(failed)?.permissions().mode() & 0o777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Takes the log for this process; the lock ends with the file that is returned.
+pub(super) fn lock(path: &Path) -> Result<fs::File, OpenError> {
+    let path_of_lock = path.with_extension("lock");
+    prepare_file(&path_of_lock)?;
+    let failed = |source| OpenError::File { path: path_of_lock.clone(), source };
+    let file = OpenOptions::new().write(true).open(&path_of_lock).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Says what is wrong with the log and what to do, in one line.
+pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
+    let place = path.parent().unwrap_or(path).display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => format!("the disk is full ({error}); free some space under {place}"),
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("the disk fails ({error}); check the kernel's log and the file system of {place}")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            format!("the event log cannot be written ({error}); check mount and rights of {place}")
+        }
+        _ => format!("the event log cannot be written ({error}); check {}", path.display()),
+    }
+}

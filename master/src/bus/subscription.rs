@@ -1,0 +1,158 @@
+//! A reader of the bus: replays from the log, goes on in the ring, and falls back to the log when it was too slow.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::event::Event;
+use super::query::{EventQuery, Filter, Since};
+use super::reader::{From, Page, ReadError};
+use super::ring::{Most, Taken};
+use super::{Progress, Shared};
+
+/// How much a live reader takes out of the ring at a time: enough to make the lock cheap, little enough that idle readers
+/// keep next to nothing alive.
+const TAKE: Most = Most { events: 64, bytes: 64 * 1024 };
+
+/// How long a reader waits after the log could not be read.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+
+/// A stream of events. Dropping it ends it.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    filter: Arc<Filter>,
+    progress: watch::Receiver<Progress>,
+    place: Place,
+    ready: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In the ring, before the entry `seq`; every durable event below `next` was delivered.
+    Live { seq: u64, next: u64 },
+    /// In the log.
+    Log(From),
+    /// In the log, with a page under way. The task outlives a cancelled `next`.
+    Reading { from: From, page: JoinHandle<Result<Page, ReadError>> },
+}
+
+impl Subscription {
+    pub(super) fn new(shared: Arc<Shared>, query: &EventQuery) -> Subscription {
+        let place = match query.since {
+            Since::Now => {
+                let ring = shared.ring();
+                Place::Live { seq: ring.end(), next: shared.head() + 1 }
+            }
+            Since::Offset(offset) => Place::Log(From::Offset(offset.max(1))),
+            Since::Stamp(stamp_us) => Place::Log(From::Stamp(stamp_us)),
+            Since::Start => Place::Log(From::Offset(1)),
+        };
+        let filter = Arc::new(Filter::new(&query.tags));
+        let progress = shared.progress.subscribe();
+        Subscription { shared, filter, progress, place, ready: VecDeque::new() }
+    }
+
+    /// Returns the next event, waiting for it if need be; nothing once the bus has stopped. Durable events come once, in
+    /// order, without a hole. Cancel-safe: an event is lost only by dropping the subscription.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            tokio::task::coop::consume_budget().await;
+            let Progress { head, stopped } = *self.progress.borrow_and_update();
+            match &mut self.place {
+                Place::Live { .. } => {
+                    if self.take() {
+                        continue;
+                    }
+                    if stopped || self.progress.changed().await.is_err() {
+                        return None;
+                    }
+                }
+                // A replay has no end that is worth holding up a stop for: its reader comes back with an offset.
+                Place::Log(_) | Place::Reading { .. } if stopped => return None,
+                Place::Log(from) => {
+                    let from = *from;
+                    self.place = self.join_or_read(from, head);
+                }
+                Place::Reading { from, page } => {
+                    let from = *from;
+                    let page = page.await.unwrap_or(Err(ReadError::Stopped));
+                    self.turn(from, page).await;
+                }
+            }
+        }
+    }
+
+    /// Takes from the ring; tells whether anything has changed.
+    fn take(&mut self) -> bool {
+        let Place::Live { seq, next } = &mut self.place else { return false };
+        let taken = self.shared.ring().take(*seq, TAKE, &mut self.ready);
+        match taken {
+            Taken::Behind => {
+                self.shared.count(|counters| counters.fell_behind += 1);
+                self.place = Place::Log(From::Offset(*next));
+                true
+            }
+            Taken::Upto(at) if at == *seq => false,
+            Taken::Upto(at) => {
+                *seq = at;
+                let wanted = *next;
+                if let Some(newest) = self.ready.iter().rev().find(|event| event.durable) {
+                    *next = wanted.max(newest.offset + 1);
+                }
+                let filter = &self.filter;
+                self.ready
+                    .retain(|event| (!event.durable || event.offset >= wanted) && filter.wants(event.tag.as_str()));
+                true
+            }
+        }
+    }
+
+    fn join_or_read(&self, from: From, head: u64) -> Place {
+        if let From::Offset(next) = from
+            && let Some(seq) = self.shared.ring().join(next)
+        {
+            return Place::Live { seq, next };
+        }
+        let page = Arc::clone(&self.shared.readers).page(from, head, Arc::clone(&self.filter));
+        Place::Reading { from, page: tokio::spawn(page) }
+    }
+
+    /// Takes over a page that was read. Its place is set before the only wait, so that a cancelled wait is only shorter.
+    async fn turn(&mut self, from: From, page: Result<Page, ReadError>) {
+        match page {
+            Ok(page) => {
+                self.place = Place::Log(From::Offset(page.next));
+                self.ready = page.events.into();
+            }
+            Err(error) => {
+                self.place = Place::Log(from);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a reader cannot read the event log, trying again"
+                );
+                tokio::time::sleep(READ_AGAIN).await;
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Place::Reading { page, .. } = &self.place {
+            page.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("filter", &self.filter).field("place", &self.place).finish_non_exhaustive()
+    }
+}

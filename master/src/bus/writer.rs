@@ -1,0 +1,308 @@
+//! The thread that writes: takes all that is queued, commits it as one transaction, shows it to the readers and then
+//! acknowledges it.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::event::{Batch, Committed, Event};
+use super::log::{self, Log};
+use super::state::{BusState, Plan, Tail, Verdict};
+use super::{CommitError, Shared, checkpoint};
+
+/// How many bytes are written between two nudges of the checkpointer.
+const CHECKPOINT_EVERY: usize = 8 * 1024 * 1024;
+
+/// What comes through the queue.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Submit(Submission),
+    Stop,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) batch: Batch,
+    pub(super) source: Source,
+    pub(super) at_us: i64,
+    /// Who waits for the outcome, if anybody.
+    pub(super) done: Option<oneshot::Sender<Result<Committed, CommitError>>>,
+    /// Its share of the queue, given back when it leaves.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// Where a batch comes from: decides what happens to it while the log is out of order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From a spool or another part that will send it again: refused.
+    Batch,
+    /// The master's own: refused too, but shown to live readers.
+    Fire,
+}
+
+/// How much one transaction takes at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupLimits {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+/// The writer, before and while it runs.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) limits: GroupLimits,
+    pub(super) queue: Receiver<Entry>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: BusState,
+    /// Nothing while degraded.
+    pub(super) log: Option<Log>,
+    /// Held as long as this process may write.
+    pub(super) lock: File,
+}
+
+/// Why the writer woke up.
+enum Wake {
+    Retry,
+    Stop,
+    Submit(Submission),
+}
+
+impl Writer {
+    /// Works until it is told to stop, or until nobody is left who could tell it anything.
+    pub(super) fn run(mut self) {
+        // One nudge waiting is as good as many.
+        let (nudge, nudges) = mpsc::sync_channel(1);
+        let path = self.path.clone();
+        let checkpointer =
+            std::thread::Builder::new().name("bus-checkpoint".into()).spawn(move || checkpoint::run(path, nudges));
+        if let Err(error) = &checkpointer {
+            tracing::error!(%error, "cannot start the checkpointer, the event log's WAL will grow");
+        }
+        self.work(&nudge);
+        drop(nudge);
+        if let Ok(thread) = checkpointer
+            && thread.join().is_err()
+        {
+            tracing::error!("the checkpointer of the event log has panicked");
+        }
+    }
+
+    fn work(&mut self, nudge: &SyncSender<()>) {
+        let started = Instant::now();
+        let mut written = 0;
+        let mut stopping = false;
+        loop {
+            let wake = if stopping { self.leftover() } else { self.wait(started.elapsed()) };
+            match wake {
+                Wake::Stop if stopping => return,
+                Wake::Stop => stopping = true,
+                Wake::Retry => self.recover(started.elapsed()),
+                Wake::Submit(first) => {
+                    let (group, bytes, stop) = self.group(first);
+                    stopping |= stop;
+                    if self.state.retry_in(started.elapsed()) == Some(Duration::ZERO) {
+                        self.recover(started.elapsed());
+                    }
+                    self.commit(group, started.elapsed());
+                    written += bytes;
+                    if written >= CHECKPOINT_EVERY {
+                        written = 0;
+                        // Full means that it is about to look anyway.
+                        let _ = nudge.try_send(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self, now: Duration) -> Wake {
+        let entry = match self.state.retry_in(now) {
+            None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(timeout) => self.queue.recv_timeout(timeout),
+        };
+        match entry {
+            Ok(Entry::Submit(submission)) => Wake::Submit(submission),
+            Ok(Entry::Stop) | Err(RecvTimeoutError::Disconnected) => Wake::Stop,
+            Err(RecvTimeoutError::Timeout) => Wake::Retry,
+        }
+    }
+
+    /// Takes what was submitted before the stop.
+    fn leftover(&self) -> Wake {
+        loop {
+            match self.queue.try_recv() {
+                Ok(Entry::Submit(submission)) => return Wake::Submit(submission),
+                Ok(Entry::Stop) => {}
+                Err(_) => return Wake::Stop,
+            }
+        }
+    }
+
+    /// Takes what else is queued, up to the limits; tells how many bytes that is and whether a stop came along.
+    fn group(&self, first: Submission) -> (Vec<Submission>, usize, bool) {
+        let mut events = first.batch.events.len();
+        let mut bytes = first.batch.cost();
+        let mut group = vec![first];
+        while events < self.limits.events && bytes < self.limits.bytes {
+            match self.queue.try_recv() {
+                Ok(Entry::Submit(submission)) => {
+                    events += submission.batch.events.len();
+                    bytes += submission.batch.cost();
+                    group.push(submission);
+                }
+                Ok(Entry::Stop) => return (group, bytes, true),
+                Err(_) => break,
+            }
+        }
+        (group, bytes, false)
+    }
+
+    fn commit(&mut self, group: Vec<Submission>, now: Duration) {
+        let Some(log) = &mut self.log else {
+            return self.refuse(group);
+        };
+        let plan = self.state.plan(group.iter().map(|submission| (&submission.batch, submission.at_us)));
+        let began = Instant::now();
+        let outcome = if plan.is_empty() { Ok(()) } else { log.append(&plan, group.iter().map(|each| &each.batch)) };
+        match outcome {
+            Ok(()) => self.acknowledge(group, plan, began.elapsed()),
+            Err(error) => {
+                self.degrade(now, log::reason(&self.path, &error));
+                self.refuse(group);
+            }
+        }
+    }
+
+    /// Shows a committed group to the readers, then tells those who wait for it.
+    fn acknowledge(&mut self, mut group: Vec<Submission>, plan: Plan, took: Duration) {
+        {
+            let mut ring = self.shared.ring();
+            for (submission, verdict) in group.iter_mut().zip(&plan.verdicts) {
+                for event in events(&mut submission.batch, *verdict) {
+                    ring.push(event);
+                }
+            }
+        }
+        let wrote = !plan.is_empty();
+        self.shared.count(|counters| {
+            for Verdict { committed, .. } in &plan.verdicts {
+                counters.batches += 1;
+                counters.events += committed.count as u64;
+                counters.duplicates += u64::from(committed.duplicate);
+                counters.skipped += committed.gap;
+            }
+            if wrote {
+                counters.commit(took);
+            }
+        });
+        let verdicts = plan.verdicts.clone();
+        self.state.committed(plan);
+        self.shared.advance(self.state.head());
+        for (submission, verdict) in group.into_iter().zip(verdicts) {
+            if let Some(done) = submission.done {
+                // Nobody has to wait for the outcome.
+                let _ = done.send(Ok(verdict.committed));
+            }
+            drop(submission.room);
+        }
+    }
+
+    /// Turns a group away while the log is out of order. What the master fired itself is shown to live readers.
+    fn refuse(&mut self, group: Vec<Submission>) {
+        let reason = self.state.degraded().cloned().unwrap_or_else(|| "the event log is closed".into());
+        let offset = self.state.head();
+        let mut shown = 0;
+        let mut refused = Vec::with_capacity(group.len());
+        for mut submission in group {
+            if submission.source == Source::Fire {
+                let committed = Committed { offset, count: 1, duplicate: false, gap: 0 };
+                let verdict = Verdict { committed, stamp_us: submission.at_us.max(self.state.stamp_us()) };
+                for event in events(&mut submission.batch, verdict) {
+                    shown += 1;
+                    self.shared.ring().push(Event { offset, durable: false, ..event });
+                }
+            }
+            refused.extend(submission.done);
+        }
+        self.shared.count(|counters| {
+            counters.refused += refused.len() as u64;
+            counters.not_durable += shown;
+        });
+        self.shared.advance(offset);
+        for done in refused {
+            let _ = done.send(Err(CommitError::Degraded { reason: Arc::clone(&reason) }));
+        }
+    }
+
+    fn degrade(&mut self, now: Duration, reason: String) {
+        let reason: Arc<str> = reason.into();
+        // The transaction may or may not be in the file. Nothing is acknowledged before it was opened and looked at anew.
+        self.log = None;
+        if self.state.failed(now, Arc::clone(&reason)) {
+            tracing::error!(%reason, "the event log is out of order: minions keep their events, nothing is acknowledged");
+        }
+        self.shared.set_health(Some(reason));
+    }
+
+    /// Opens the log anew and writes something, to see that it works; else says why not.
+    fn reopen(&self) -> Result<(Log, Tail), String> {
+        if !self.path.exists() {
+            return Err(format!("the event log {} is gone; put it back, or restart the master", self.path.display()));
+        }
+        let (mut log, tail) = Log::open(&self.path, self.shared.max_pages()).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            format!("{error} ({source})")
+        })?;
+        log.probe().map_err(|error| log::reason(&self.path, &error))?;
+        Ok((log, tail))
+    }
+
+    fn recover(&mut self, now: Duration) {
+        match self.reopen() {
+            Err(reason) => self.degrade(now, reason),
+            Ok((log, tail)) => {
+                let reopened = self.state.reopened(tail);
+                self.log = Some(log);
+                if reopened.lost > 0 {
+                    tracing::error!(
+                        lost = reopened.lost,
+                        "the event log has lost events that were acknowledged: check the disk"
+                    );
+                }
+                tracing::info!(head = reopened.head, gained = reopened.gained, "the event log works again");
+                self.shared.ring().restart(reopened.head);
+                self.shared.set_health(None);
+                self.shared.advance(reopened.head);
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// However the writer ends, its readers must not wait for ever.
+    fn drop(&mut self) {
+        self.shared.stop();
+        // Closed before the lock is given up.
+        self.log = None;
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Takes the events that a verdict has let in out of their batch.
+fn events(batch: &mut Batch, verdict: Verdict) -> impl Iterator<Item = Event> {
+    let Verdict { committed: Committed { offset, count, .. }, stamp_us } = verdict;
+    let events: VecDeque<_> = std::mem::take(&mut batch.events).into();
+    events.into_iter().take(count).zip(offset..).map(move |(event, offset)| Event {
+        offset,
+        tag: event.tag,
+        stamp_us,
+        data: event.data,
+        durable: true,
+    })
+}

@@ -1,0 +1,141 @@
+//! `halite doctor`: looks at this installation and says of everything that is not well what to do about it.
+
+mod checks;
+
+use std::path::PathBuf;
+
+use proto::map;
+use proto::value::Value;
+use render::output::Format;
+
+use super::Globals;
+use super::exit;
+use super::out::Out;
+use crate::api::client::ClientError;
+
+/// Look at this installation: daemons, memory, sockets, versions, disk, limits, the sh beacon, the configuration
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  halite doctor --quiet")]
+pub(crate) struct DoctorArgs {
+    /// Print only what is not well
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+/// How well something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Ok,
+    Warning,
+    Bad,
+}
+
+impl Health {
+    fn name(self) -> &'static str {
+        match self {
+            Health::Ok => "ok",
+            Health::Warning => "warning",
+            Health::Bad => "bad",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    check: &'static str,
+    health: Health,
+    detail: String,
+    /// What to do, unless all is well.
+    remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Finding {
+        Finding { check, health: Health::Ok, detail: detail.into(), remedy: None }
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { check, health: Health::Warning, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn bad(check: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { check, health: Health::Bad, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn to_value(&self) -> Value {
+        map! { "check" => self.check, "health" => self.health.name(), "detail" => self.detail.as_str(),
+        "remedy" => self.remedy.as_deref() }
+        .into()
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!("{:<8} {:<14} {}\n", self.health.name(), self.check, self.detail);
+        if let Some(remedy) = &self.remedy {
+            line.push_str(&format!("         {:<14} -> {remedy}\n", ""));
+        }
+        line
+    }
+}
+
+/// Looks. Exit code 0: all well, warnings apart; 1: something is bad; 3: the master is not reachable.
+pub(crate) async fn run(globals: &Globals, args: DoctorArgs) -> anyhow::Result<u8> {
+    let confdir = globals.config_dir();
+    let mut out = Out::open(globals)?;
+    let mut findings = checks::configuration(&confdir);
+    let (status, reachable) = match globals.client() {
+        Ok(client) => match client.status().await {
+            Ok(status) => (Some((client, status)), true),
+            Err(error) => {
+                findings.push(unreachable(&error));
+                (None, !matches!(error, ClientError::Unreachable { .. }))
+            }
+        },
+        // The configuration's own finding says why.
+        Err(_) => (None, true),
+    };
+    if let Some((client, status)) = &status {
+        findings.extend(checks::master(status));
+        findings.push(checks::socket(client.socket()));
+        if let Ok(keys) = client.keys().await {
+            findings.push(checks::keys(&keys));
+        }
+    }
+    let local = tokio::task::spawn_blocking(move || checks::host(&confdir, &minion_binary())).await?;
+    findings.extend(local);
+    let worst = findings.iter().any(|finding| finding.health == Health::Bad);
+    findings.retain(|finding| !args.quiet || finding.health != Health::Ok);
+    match out.format() {
+        None => findings.iter().try_for_each(|finding| out.text(&finding.line()))?,
+        Some(_) => {
+            out.value(Format::Json, &Value::List(findings.iter().map(Finding::to_value).collect()))?;
+        }
+    }
+    Ok(match (reachable, worst) {
+        (false, _) => exit::UNREACHABLE,
+        (true, true) => exit::FAILED,
+        (true, false) => exit::OK,
+    })
+}
+
+fn unreachable(error: &ClientError) -> Finding {
+    Finding::bad("master", error.to_string(), "start halite-master, or name its configuration with -c")
+}
+
+/// Returns where the minion's binary should be: beside this one.
+fn minion_binary() -> PathBuf {
+    let exe = std::env::current_exe().unwrap_or_default();
+    exe.with_file_name("halite-minion")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_says_what_to_do() {
+        let bad = Finding::bad("fd limit", "1024", "set LimitNOFILE=65536");
+        assert_eq!(bad.line(), "bad      fd limit       1024\n                        -> set LimitNOFILE=65536\n");
+        assert_eq!(Finding::ok("disk", "fine").line(), "ok       disk           fine\n");
+    }
+}

@@ -1,0 +1,433 @@
+//! All the master can be asked, and the one door through which it is asked.
+//!
+//! The API (so the CLI), the reactor and, later, the clear commands of the Salt wire all become a [`Command`] from a
+//! [`Caller`]. Rights are checked here, once; every command is an audit event; then the part that can answer is asked.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use proto::ids::{Jid, MinionId};
+use proto::map;
+use proto::tag::Tag;
+use proto::value::{Map, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::acl::Acl;
+use crate::bus::{Bus, EventQuery, Subscription};
+use crate::jobs::Jobs;
+use crate::keys::Keys;
+use crate::reactor::Reactor;
+use crate::sessions::Registry;
+
+/// Who asks, and where from. Filled in by the edge that knows it, never read from a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The name that jobs and events carry as `user`: `root`, `sudo_alice`, `Reactor`.
+    pub user: String,
+    /// Where the command came in.
+    pub origin: Origin,
+}
+
+/// Where a command came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The API socket: the kernel says who is at the other end.
+    Api {
+        /// The user id of the peer process.
+        uid: u32,
+        /// Its process id, where the kernel tells.
+        pid: Option<i32>,
+    },
+    /// A reaction: the chain of causes that led to it, for loop detection.
+    Reactor {
+        /// How many reactions stand between the first event and this command.
+        depth: u32,
+    },
+}
+
+/// A job to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishRequest {
+    /// The target, text or list.
+    pub tgt: Value,
+    /// How to read it: Salt's names (`glob`, `list`…).
+    pub tgt_type: String,
+    /// The function, or a list of them.
+    pub fun: Value,
+    /// Its arguments as they go out: keyword arguments as one map with `__kwarg__: true` at the end.
+    pub arg: Vec<Value>,
+    /// Returners, joined by commas; usually empty.
+    pub ret: String,
+    /// The jid, where the caller has chosen one already (the reactor's outbox).
+    pub jid: Option<Jid>,
+    /// How long a minion that is away may still come and take the job; the configured `job_ttl` if not given.
+    pub ttl: Option<Duration>,
+    /// Passed through to minion and return.
+    pub metadata: Option<Value>,
+}
+
+/// Which keys an operator means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySelection {
+    /// Ids or shell-style patterns.
+    pub globs: Vec<String>,
+    /// Rejected keys count too.
+    pub include_rejected: bool,
+    /// Denied keys count too.
+    pub include_denied: bool,
+    /// Accepted keys count too (reject).
+    pub include_accepted: bool,
+    /// Only tell what would change.
+    pub dry_run: bool,
+}
+
+/// Which jobs an operator wants to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobsQuery {
+    /// Only jobs of functions that match this pattern.
+    pub fun: Option<String>,
+    /// Only jobs whose target matches this pattern.
+    pub tgt: Option<String>,
+    /// At most so many, the newest.
+    pub limit: Option<usize>,
+}
+
+/// All the master can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Read events.
+    Events(EventQuery),
+    /// Fire an event on the bus.
+    Fire {
+        /// Its tag.
+        tag: String,
+        /// Its data.
+        data: Map,
+    },
+    /// Show one job.
+    JobShow(Jid),
+    /// List the live jobs that somebody still owes a return.
+    JobsActive,
+    /// List jobs.
+    JobsList(JobsQuery),
+    /// Accept keys.
+    KeyAccept(KeySelection),
+    /// Delete keys.
+    KeyDelete(KeySelection),
+    /// Show fingerprints.
+    KeyFinger(KeySelection),
+    /// List keys by state.
+    KeyList,
+    /// Reject keys.
+    KeyReject(KeySelection),
+    /// List accepted minions with their presence.
+    Minions,
+    /// Publish a job.
+    Publish(PublishRequest),
+    /// Show the reactor's rules.
+    ReactorList,
+    /// Show what an event would set off; runs nothing.
+    ReactorTest {
+        /// The tag of the event.
+        tag: String,
+        /// Its data.
+        data: Map,
+    },
+    /// Read the configuration again.
+    Reload,
+    /// Run a function on the master (`state.event` apart, which is [`Command::Events`]).
+    Run {
+        /// The runner's function: `event.send`.
+        fun: String,
+        /// Positional arguments.
+        arg: Vec<Value>,
+        /// Keyword arguments.
+        kwarg: Map,
+    },
+    /// Show the daemon's state: versions, sockets, queues, configuration warnings.
+    Status,
+}
+
+/// One live job that was just published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    /// Its jid.
+    pub jid: Jid,
+    /// Who it is for, fixed now.
+    pub minions: Vec<MinionId>,
+    /// Listed ids that no accepted key has.
+    pub missing: Vec<String>,
+    /// Recipients that are not connected, and since when (seconds; none: never seen since the master started).
+    pub down: Vec<(MinionId, Option<u64>)>,
+    /// The offset of the job's first event: returns come after it.
+    pub offset: u64,
+}
+
+/// Key ids by state, as `salt-key -L` groups them. Sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyLists {
+    /// Accepted.
+    pub accepted: Vec<MinionId>,
+    /// Denied.
+    pub denied: Vec<MinionId>,
+    /// Pending.
+    pub pending: Vec<MinionId>,
+    /// Rejected.
+    pub rejected: Vec<MinionId>,
+}
+
+/// Fingerprints by state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyFingers {
+    /// The master's own files and their fingerprints.
+    pub local: Vec<(String, String)>,
+    /// Directory (`minions`, `minions_pre`…), id, fingerprint.
+    pub keys: Vec<(&'static str, MinionId, String)>,
+}
+
+/// What the master answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// Done; nothing to tell.
+    Done,
+    /// A running subscription.
+    Events(Box<Subscription>),
+    /// Fingerprints.
+    KeyFingers(KeyFingers),
+    /// Keys by state: all of them, or those that were changed (or would be).
+    Keys(KeyLists),
+    /// A published job.
+    Published(Published),
+    /// Anything that is shown as it is: runner results, jobs, minions, status.
+    Value(Value),
+}
+
+/// Why a command was not carried out. The text is for the caller; it names the remedy where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The caller may not do this.
+    #[error("{user} is not permitted to {what}; {remedy}")]
+    NotPermitted {
+        /// The caller.
+        user: String,
+        /// What was asked.
+        what: &'static str,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// The command itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// No minion matched the target.
+    #[error("No minions matched the target. No command was sent, no jid was assigned.")]
+    NoMatch,
+    /// What was asked for does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// A limit holds, or a part is not able to answer now.
+    #[error("{0}")]
+    Busy(String),
+    /// The master failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The door: a cheap handle that every edge has.
+#[derive(Clone)]
+pub struct Door {
+    rooms: Arc<Rooms>,
+}
+
+/// What stands behind the door.
+pub struct Rooms {
+    /// Who may ask what.
+    pub acl: Acl,
+    /// The event bus.
+    pub bus: Bus,
+    /// The minions' keys.
+    pub keys: Keys,
+    /// The jobs.
+    pub jobs: Jobs,
+    /// Who is there.
+    pub registry: Registry,
+    /// The reactor, once it runs: it has the door too.
+    pub reactor: OnceLock<Reactor>,
+    /// Reads the configuration again.
+    pub reload: mpsc::Sender<oneshot::Sender<Result<Vec<String>, String>>>,
+    /// What `status` tells of the daemon itself.
+    pub about: About,
+}
+
+/// What the daemon tells of itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The master's name.
+    pub id: String,
+    /// Where its configuration lies.
+    pub confdir: String,
+    /// Where it listens for requests.
+    pub ret_addr: String,
+    /// Where it publishes.
+    pub publish_addr: String,
+    /// What is odd in its configuration.
+    pub warnings: Arc<arc_swap::ArcSwap<Vec<String>>>,
+}
+
+impl Door {
+    /// Builds the door in front of the rooms.
+    pub fn new(rooms: Rooms) -> Door {
+        Door { rooms: Arc::new(rooms) }
+    }
+
+    /// Lets the reactor be asked too: it is built after the door, which it needs itself.
+    pub fn admit_reactor(&self, reactor: Reactor) {
+        // Set once, at start.
+        let _ = self.rooms.reactor.set(reactor);
+    }
+
+    /// Makes a jid for a job that is to be published later, exactly once.
+    pub async fn new_jid(&self) -> Result<Jid, CommandError> {
+        self.rooms.jobs.allocate().await
+    }
+
+    /// Asks: checks the caller's rights, tells the bus who asked what, and has the right room answer.
+    pub async fn ask(&self, caller: Caller, command: Command) -> Result<Reply, CommandError> {
+        let checked = self.rooms.acl.check(&caller, &command);
+        self.audit(&caller, &command, checked.is_ok());
+        checked?;
+        let rooms = &self.rooms;
+        match command {
+            Command::Events(query) => Ok(Reply::Events(Box::new(rooms.bus.subscribe(query)))),
+            Command::Fire { tag, data } => self.fire(&tag, &data).await,
+            Command::JobShow(jid) => match rooms.jobs.show(jid.clone()).await? {
+                Some(job) => Ok(Reply::Value(job.into())),
+                None => Err(CommandError::NotFound(format!(
+                    "there is no job {jid}; `halite jobs list` shows those there are"
+                ))),
+            },
+            Command::JobsActive => Ok(Reply::Value(rooms.jobs.active().await?.into())),
+            Command::JobsList(query) => Ok(Reply::Value(rooms.jobs.list(query).await?.into())),
+            Command::KeyAccept(selection) => rooms.keys.accept(selection).await.map(Reply::Keys).map_err(key_error),
+            Command::KeyDelete(selection) => rooms.keys.delete(selection).await.map(Reply::Keys).map_err(key_error),
+            Command::KeyFinger(selection) => Ok(Reply::KeyFingers(rooms.keys.finger(selection).await)),
+            Command::KeyList => Ok(Reply::Keys(rooms.keys.list().await)),
+            Command::KeyReject(selection) => rooms.keys.reject(selection).await.map(Reply::Keys).map_err(key_error),
+            Command::Minions => Ok(Reply::Value(self.minions())),
+            Command::Publish(request) => rooms.jobs.publish(&caller.user, request).await.map(Reply::Published),
+            Command::ReactorList => Ok(Reply::Value(self.reactor()?.list())),
+            Command::ReactorTest { tag, data } => self.reactor()?.test(&tag, data).await.map(Reply::Value),
+            Command::Reload => self.reload().await,
+            Command::Run { fun, arg, kwarg } => {
+                let run = crate::runners::run(self, &rooms.bus, caller, &fun, arg, kwarg);
+                Box::pin(run).await.map(Reply::Value)
+            }
+            Command::Status => Ok(Reply::Value(self.status())),
+        }
+    }
+
+    fn reactor(&self) -> Result<&Reactor, CommandError> {
+        self.rooms
+            .reactor
+            .get()
+            .ok_or_else(|| CommandError::Busy("the master is starting; ask again in a moment".into()))
+    }
+
+    async fn fire(&self, tag: &str, data: &Map) -> Result<Reply, CommandError> {
+        let tag = Tag::parse(tag).map_err(|error| CommandError::Invalid(error.to_string()))?;
+        let fired = self.rooms.bus.fire(tag, data).await;
+        fired.map(|_| Reply::Done).map_err(|error| CommandError::Internal(format!("failed to log the event: {error}")))
+    }
+
+    async fn reload(&self) -> Result<Reply, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || CommandError::Busy("the master is stopping; ask again in a moment".into());
+        self.rooms.reload.send(answer).await.map_err(|_| stopping())?;
+        match answered.await.map_err(|_| stopping())? {
+            Ok(warnings) => Ok(Reply::Value(map! { "reloaded" => true, "warnings" => warnings }.into())),
+            Err(error) => Err(CommandError::Invalid(error)),
+        }
+    }
+
+    fn minions(&self) -> Value {
+        let ids = self.rooms.keys.accepted_ids();
+        let shown = ids.iter().map(|id| {
+            let view = self.rooms.registry.view(id);
+            let since = view.since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
+            Value::from(map! {
+                "id" => &view.id,
+                "up" => view.up,
+                "since" => since.map(|since| proto::ids::stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))),
+                "left_s" => view.left_s,
+                "addr" => view.addr.map(|addr| addr.to_string()),
+                "software" => view.software,
+            })
+        });
+        Value::List(shown.collect())
+    }
+
+    fn status(&self) -> Value {
+        let rooms = &self.rooms;
+        let stats = rooms.bus.stats();
+        let (connections, sessions) = rooms.registry.counts();
+        map! {
+            "id" => rooms.about.id.as_str(),
+            "software" => crate::SOFTWARE,
+            "pid" => std::process::id(),
+            "confdir" => rooms.about.confdir.as_str(),
+            "publish_addr" => rooms.about.publish_addr.as_str(),
+            "ret_addr" => rooms.about.ret_addr.as_str(),
+            "head" => rooms.bus.head(),
+            "connections" => connections,
+            "sessions" => sessions,
+            "accepted_keys" => rooms.keys.accepted_ids().len(),
+            "bus" => map! {
+                "events" => stats.events,
+                "duplicates" => stats.duplicates,
+                "skipped" => stats.skipped,
+                "dropped" => stats.dropped,
+                "commits" => stats.commits,
+                "commit_p50_us" => micros(stats.commit_p50),
+                "commit_max_us" => micros(stats.commit_max),
+                "ring_events" => stats.ring_events,
+                "ring_bytes" => stats.ring_bytes,
+                "degraded" => stats.degraded.as_deref(),
+            },
+            "warnings" => rooms.about.warnings.load().to_vec(),
+        }
+        .into()
+    }
+
+    /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
+    fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
+        let Some((name, what)) = audited(command) else { return };
+        let (uid, pid) = match caller.origin {
+            Origin::Api { uid, pid } => (Value::from(uid), Value::from(pid)),
+            Origin::Reactor { .. } => (Value::Null, Value::Null),
+        };
+        let origin = if matches!(caller.origin, Origin::Api { .. }) { "api" } else { "reactor" };
+        let data = map! { "user" => caller.user.as_str(), "origin" => origin, "uid" => uid, "pid" => pid,
+        "what" => what, "allowed" => allowed };
+        self.rooms.bus.try_fire(Tag::audit(name), &data);
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn key_error(error: crate::keys::KeysError) -> CommandError {
+    CommandError::Internal(format!("failed to {error}"))
+}
+
+/// Names the commands that change something. Arguments stay out: they can be secrets. Jobs have their own `new` event.
+fn audited(command: &Command) -> Option<(&'static str, Value)> {
+    let globs = |selection: &KeySelection| Value::from(selection.globs.clone());
+    match command {
+        Command::KeyAccept(keys) => Some(("key.accept", globs(keys))),
+        Command::KeyDelete(keys) => Some(("key.delete", globs(keys))),
+        Command::KeyReject(keys) => Some(("key.reject", globs(keys))),
+        Command::Fire { tag, .. } => Some(("fire", tag.as_str().into())),
+        Command::Reload => Some(("reload", Value::Null)),
+        _ => None,
+    }
+}

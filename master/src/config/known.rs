@@ -1,0 +1,85 @@
+//! The keys that the configuration knows, and what is said of all others: never silence.
+
+use proto::value::{Map, Value};
+
+/// Keys that do something in this version.
+pub(super) const SUPPORTED: &[&str] = &[
+    "auto_accept",
+    "cachedir",
+    "file_roots",
+    "id",
+    "interface",
+    "jid_events",
+    "job_ttl",
+    "log_level",
+    "loop_interval",
+    "max_minions",
+    "max_pending",
+    "ping_interval_s",
+    "pki_dir",
+    "presence_events",
+    "publish_port",
+    "reactor",
+    "reactor_max_age",
+    "ret_port",
+    "root_dir",
+    "sock_dir",
+    "timeout",
+];
+
+/// Salt's own keys (Salt 3008), so that a known key is told from a misspelt one.
+const SALT_KEYS: &str = include_str!("salt_keys.txt");
+
+/// Returns a warning for every key that does nothing here.
+pub(super) fn warnings(options: &Map) -> Vec<String> {
+    options.keys().filter_map(Value::as_str).filter_map(warning).collect()
+}
+
+fn warning(key: &str) -> Option<String> {
+    if SUPPORTED.contains(&key) {
+        return None;
+    }
+    if SALT_KEYS.lines().any(|known| known == key) {
+        return Some(format!("option {key} is one of Salt's that this version does not support; it has no effect"));
+    }
+    let nearest = SUPPORTED
+        .iter()
+        .copied()
+        .chain(SALT_KEYS.lines())
+        .map(|known| (distance(key, known), known))
+        .min()
+        .filter(|(far, known)| *far <= known.len() / 2)
+        .map(|(_, known)| known);
+    Some(match nearest {
+        Some(known) => format!("option {key} is unknown and has no effect; did you mean {known}?"),
+        None => format!("option {key} is unknown and has no effect"),
+    })
+}
+
+/// How many letters must be added, dropped or changed to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_that_does_nothing_is_named() {
+        assert_eq!(warning("interface"), None);
+        assert!(warning("gitfs_remotes").is_some_and(|text| text.contains("one of Salt's")));
+        assert!(warning("auto_acept").is_some_and(|text| text.contains("did you mean auto_accept?")));
+        assert!(warning("qqqqqqqqqqqqqq").is_some_and(|text| text.ends_with("no effect")));
+    }
+}

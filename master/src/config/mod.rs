@@ -1,0 +1,342 @@
+//! The master's configuration: `CONFDIR/master` and `CONFDIR/master.d/*.conf`, YAML with Salt's keys, as one struct of
+//! room configurations. Only this file reads them.
+//!
+//! ```yaml
+//! interface: 0.0.0.0
+//! publish_port: 4505
+//! ret_port: 4506
+//! reactor:
+//!   - 'salt/beacon/*/sh/*':
+//!     - /srv/reactor/sh.sls
+//! ```
+
+mod known;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::value::{Map, MapExt, Value};
+use render::yaml;
+
+use crate::bus::BusConfig;
+use crate::jobs::JobsConfig;
+use crate::keys::KeysConfig;
+use crate::presence::PresenceConfig;
+use crate::reactor::ReactorConfig;
+
+/// Where the configuration lies when nobody says.
+pub const DEFAULT_CONFDIR: &str = "/etc/halite";
+/// The largest configuration file that is read.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+/// How many files `master.d` may hold.
+const MAX_FILES: usize = 1_000;
+
+/// Why the configuration cannot be used. Names file, line and column where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("read {path}; check that it exists and that this user may read it")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not YAML.
+    #[error("understand the configuration")]
+    Yaml(#[from] yaml::YamlError),
+    /// A file does not hold a map of options.
+    #[error("understand {path}: it must be a map of options (`key: value` lines), not {found}")]
+    Shape {
+        /// The file.
+        path: String,
+        /// What it holds instead.
+        found: &'static str,
+    },
+    /// An option has a value of the wrong kind.
+    #[error("use option {key}: it must be {expected}, not {found}")]
+    Option {
+        /// The option.
+        key: &'static str,
+        /// What is expected.
+        expected: &'static str,
+        /// What stands there.
+        found: String,
+    },
+    /// The reactor's rules are wrong.
+    #[error("use option reactor")]
+    Reactor(#[from] yaml::PairError),
+}
+
+/// The whole configuration of a master.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it was read from.
+    pub confdir: PathBuf,
+    /// The master's name (`id`, default `<host>_master`).
+    pub id: String,
+    /// The address to listen on (`interface`, default all IPv4 addresses).
+    pub interface: IpAddr,
+    /// The port of publications (`publish_port`, default 4505).
+    pub publish_port: u16,
+    /// The port of requests (`ret_port`, default 4506).
+    pub ret_port: u16,
+    /// Where the sockets lie (`sock_dir`, default `/var/run/halite/master`).
+    pub sock_dir: PathBuf,
+    /// Where the log and the caches lie (`cachedir`, default `/var/cache/halite/master`).
+    pub cachedir: PathBuf,
+    /// How often PING is sent, in seconds (`ping_interval_s`, default 15).
+    pub ping: Duration,
+    /// The log level (`log_level`, default `info`).
+    pub log_level: String,
+    /// The keys.
+    pub keys: KeysConfig,
+    /// The bus.
+    pub bus: BusConfig,
+    /// The jobs.
+    pub jobs: JobsConfig,
+    /// The presence events.
+    pub presence: PresenceConfig,
+    /// The reactor.
+    pub reactor: ReactorConfig,
+    /// What is odd but does not stop the master, each with its remedy.
+    pub warnings: Vec<String>,
+}
+
+/// What a command on the same host needs to reach the master.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Where it was read from.
+    pub confdir: PathBuf,
+    /// Where the API socket lies.
+    pub sock_dir: PathBuf,
+    /// The configured timeout of commands (`timeout`, seconds, default 5).
+    pub timeout: Duration,
+    /// What is odd, each with its remedy.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration of the daemon.
+pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
+    let files = Files::read(confdir)?;
+    let options = Options { map: &files.options };
+    let paths = Paths::of(&options)?;
+    let (rules, mut warnings) = files.reactor()?;
+    warnings.extend(known::warnings(&files.options));
+    warnings.extend(files.notes.clone());
+    let id = match options.text("id")? {
+        Some(id) => id,
+        None => format!("{}_master", hostname()),
+    };
+    Ok(Config {
+        confdir: confdir.to_owned(),
+        id,
+        interface: options.parsed("interface", "an IP address")?.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        publish_port: options.number("publish_port")?.unwrap_or(4505),
+        ret_port: options.number("ret_port")?.unwrap_or(4506),
+        ping: options.seconds("ping_interval_s", 15)?,
+        log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
+        keys: KeysConfig {
+            pki_dir: paths.pki_dir.clone(),
+            auto_accept: options.flag("auto_accept", false)?,
+            max_pending: options.number("max_pending")?.unwrap_or(1_000),
+            max_minions: options.number("max_minions")?.unwrap_or(0),
+        },
+        bus: BusConfig::new(paths.cachedir.join("events.db")),
+        jobs: JobsConfig {
+            path: paths.cachedir.join("jobs.db"),
+            ttl: options.seconds("job_ttl", 60)?,
+            jid_events: options.flag("jid_events", true)?,
+        },
+        presence: PresenceConfig {
+            events: options.flag("presence_events", false)?,
+            interval: options.seconds("loop_interval", 60)?,
+        },
+        reactor: ReactorConfig {
+            rules,
+            file_roots: file_roots(&options)?,
+            max_age: options.seconds("reactor_max_age", 600)?,
+            path: paths.cachedir.join("reactor.db"),
+            opts: files.options.clone(),
+        },
+        sock_dir: paths.sock_dir,
+        cachedir: paths.cachedir,
+        warnings,
+    })
+}
+
+/// Reads what a command needs. A missing configuration is not an error: the defaults hold.
+pub fn client(confdir: &Path) -> Result<ClientConfig, ConfigError> {
+    let files = Files::read(confdir)?;
+    let options = Options { map: &files.options };
+    let sock_dir = Paths::of(&options)?.sock_dir;
+    let timeout = options.seconds("timeout", 5)?;
+    Ok(ClientConfig { confdir: confdir.to_owned(), sock_dir, timeout, warnings: files.notes })
+}
+
+/// The files of a configuration, merged: later files win, key by key.
+struct Files {
+    options: Map,
+    /// The `reactor` option needs its positions: file, marks and value of the file that set it.
+    reactor: Option<(String, Value, yaml::Marks)>,
+    notes: Vec<String>,
+}
+
+impl Files {
+    fn read(confdir: &Path) -> Result<Files, ConfigError> {
+        let mut files = Files { options: Map::new(), reactor: None, notes: Vec::new() };
+        let main = confdir.join("master");
+        if main.exists() {
+            files.add(&main)?;
+        } else {
+            files.notes.push(format!("{} does not exist; the defaults hold", main.display()));
+        }
+        let dir = confdir.join("master.d");
+        let mut extra: Vec<PathBuf> = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).take(MAX_FILES).collect(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(ConfigError::Read { path: dir.display().to_string(), source }),
+        };
+        extra.retain(|path| path.extension().is_some_and(|end| end == "conf"));
+        extra.sort();
+        extra.iter().try_for_each(|path| files.add(path))?;
+        Ok(files)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let name = path.display().to_string();
+        let text = read_text(path).map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+        // Seed 004's reactor.conf is printed with no-break spaces; a reactor's file is read as it was meant.
+        let (text, repaired) =
+            if text.contains("reactor:") { yaml::plain_spaces(&text, &name) } else { (text.as_str().into(), None) };
+        self.notes.extend(repaired.map(|warning| warning.to_string()));
+        let (value, marks) = yaml::load_marked(&text, &yaml::Source { name: &name })?;
+        match value {
+            Value::Null => {}
+            Value::Map(map) => {
+                if let Some(reactor) = map.at("reactor") {
+                    self.reactor = Some((name, reactor.clone(), marks));
+                }
+                self.options.extend(map);
+            }
+            other => return Err(ConfigError::Shape { path: name, found: other.kind() }),
+        }
+        Ok(())
+    }
+
+    fn reactor(&self) -> Result<(Vec<yaml::ReactorEntry>, Vec<String>), ConfigError> {
+        let Some((file, value, marks)) = &self.reactor else { return Ok((Vec::new(), Vec::new())) };
+        let (entries, warnings) = yaml::pair_reactor(value, file, marks)?;
+        Ok((entries, warnings.iter().map(ToString::to_string).collect()))
+    }
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > MAX_FILE {
+        let text = format!("it has {size} bytes; a configuration file has at most {MAX_FILE}");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+    }
+    std::fs::read_to_string(path)
+}
+
+/// The directories, moved under `root_dir`.
+struct Paths {
+    pki_dir: PathBuf,
+    cachedir: PathBuf,
+    sock_dir: PathBuf,
+}
+
+impl Paths {
+    fn of(options: &Options<'_>) -> Result<Paths, ConfigError> {
+        let root = PathBuf::from(options.text("root_dir")?.unwrap_or_else(|| "/".into()));
+        let place = |key, default: &str| -> Result<PathBuf, ConfigError> {
+            let path = PathBuf::from(options.text(key)?.unwrap_or_else(|| default.to_owned()));
+            // As Salt does: a path that is under the root already stays, every other one moves there.
+            if path.starts_with(&root) {
+                return Ok(path);
+            }
+            Ok(root.join(path.strip_prefix("/").unwrap_or(&path)))
+        };
+        Ok(Paths {
+            pki_dir: place("pki_dir", "/etc/halite/pki/master")?,
+            cachedir: place("cachedir", "/var/cache/halite/master")?,
+            sock_dir: place("sock_dir", "/var/run/halite/master")?,
+        })
+    }
+}
+
+/// Typed reading of options.
+struct Options<'a> {
+    map: &'a Map,
+}
+
+impl Options<'_> {
+    fn wrong(&self, key: &'static str, expected: &'static str) -> ConfigError {
+        let found = self.map.at(key).map(|value| format!("{value:?}")).unwrap_or_default();
+        ConfigError::Option { key, expected, found }
+    }
+
+    fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
+        match self.map.at(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Str(text)) => Ok(Some(text.clone())),
+            Some(Value::Int(number)) => Ok(Some(number.to_string())),
+            Some(_) => Err(self.wrong(key, "text")),
+        }
+    }
+
+    fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.map.at(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    fn number<T: TryFrom<i128>>(&self, key: &'static str) -> Result<Option<T>, ConfigError> {
+        match self.map.at(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Int(number)) => {
+                T::try_from(*number).map(Some).map_err(|_| self.wrong(key, "a number in its range"))
+            }
+            Some(_) => Err(self.wrong(key, "a number")),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>, ConfigError> {
+        self.text(key)?.map(|text| text.parse().map_err(|_| self.wrong(key, expected))).transpose()
+    }
+
+    fn seconds(&self, key: &'static str, default: u64) -> Result<Duration, ConfigError> {
+        /// No interval needs more than a year.
+        const LONGEST_S: f64 = 366.0 * 86_400.0;
+        match self.map.at(key) {
+            None | Some(Value::Null) => Ok(Duration::from_secs(default)),
+            Some(value) => match value.as_f64() {
+                Some(seconds) if seconds > 0.0 && seconds <= LONGEST_S => Ok(Duration::from_secs_f64(seconds)),
+                _ => Err(self.wrong(key, "a number of seconds above 0")),
+            },
+        }
+    }
+}
+
+/// The directories of `salt://`, environment `base` (`file_roots`, default `/srv/salt`).
+fn file_roots(options: &Options<'_>) -> Result<Vec<PathBuf>, ConfigError> {
+    let wrong = || options.wrong("file_roots", "a map of environments to lists of directories");
+    let Some(roots) = options.map.at("file_roots") else { return Ok(vec![PathBuf::from("/srv/salt")]) };
+    let base = roots.as_map().ok_or_else(wrong)?.at("base").and_then(Value::as_list).unwrap_or_default();
+    base.iter().map(|dir| dir.as_str().map(PathBuf::from).ok_or_else(wrong)).collect()
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! What files become, and what is said when they cannot.
+
+use super::*;
+
+fn write(dir: &Path, name: &str, text: &str) {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn root_dir_moves_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "root_dir: /tmp/h\npki_dir: /tmp/h/pki\ncachedir: /c\n");
+    let config = load(dir.path()).unwrap();
+    assert_eq!(config.keys.pki_dir, Path::new("/tmp/h/pki"));
+    assert_eq!(config.cachedir, Path::new("/tmp/h/c"));
+    assert_eq!(config.sock_dir, Path::new("/tmp/h/var/run/halite/master"));
+}
+
+#[test]
+fn later_files_win_and_defaults_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "publish_port: 1\nret_port: 2\n");
+    write(dir.path(), "master.d/b.conf", "publish_port: 4\n");
+    write(dir.path(), "master.d/a.conf", "publish_port: 3\n");
+    write(dir.path(), "master.d/not.yaml", "ret_port: 9\n");
+    let config = load(dir.path()).unwrap();
+    assert_eq!((config.publish_port, config.ret_port), (4, 2));
+    assert_eq!(config.jobs.ttl, Duration::from_secs(60));
+    assert!(config.jobs.jid_events && !config.keys.auto_accept);
+}
+
+#[test]
+fn the_reactor_file_of_seed_004_works_as_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed =
+        "# contents of the reactor.conf file\nreactor:\n  - 'salt/beacon/*/sh/*'\n  - '/srv/reactor/sh.sls'\n";
+    write(dir.path(), "master.d/reactor.conf", printed);
+    let config = load(dir.path()).unwrap();
+    assert_eq!(config.reactor.rules.len(), 1);
+    assert_eq!(config.reactor.rules[0].tag, "salt/beacon/*/sh/*");
+    assert!(config.warnings.iter().any(|warning| warning.contains("reactor.conf")), "{:?}", config.warnings);
+}
+
+#[test]
+fn errors_name_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "interface: 127.0.0.1\nret_port: [1\n");
+    let error = format!("{:#}", anyhow::Error::from(load(dir.path()).unwrap_err()));
+    assert!(error.contains("master") && error.contains(":2") || error.contains(":3"), "{error}");
+    write(dir.path(), "master", "ret_port: high\n");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("ret_port"));
+    write(dir.path(), "master", "- a\n");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("map of options"));
+    write(dir.path(), "master", "job_ttl: 0\n");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("above 0"));
+}

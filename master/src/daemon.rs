@@ -1,0 +1,329 @@
+//! Starts every part of the master in order, serves until a signal, stops them in reverse.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use proto::WIRE_VERSION;
+use proto::map;
+use proto::message::hello::HelloReply;
+use proto::tag::Tag;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use transport::{CurveKeyPair, Heartbeat, Listener, ListenerConfig, NullPolicy, SocketType};
+
+use crate::acl::Acl;
+use crate::bus::Bus;
+use crate::command::{About, Door, Rooms};
+use crate::config::{self, Config};
+use crate::jobs::Jobs;
+use crate::keys::Keys;
+use crate::reactor::Reactor;
+use crate::sessions::{self, Registry, SessionParts};
+use crate::{SOFTWARE, api, presence};
+
+/// How long a part may take to stop before it is named and left behind.
+const GRACE: Duration = Duration::from_secs(10);
+/// How many reload requests may wait; each one reads the same files.
+const RELOADS: usize = 16;
+/// After how many missed PINGs a peer counts as dead.
+const MISSED_PINGS: u32 = 3;
+
+/// A part that runs, in the order of starting.
+struct Running {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Everything that runs.
+#[derive(Default)]
+struct Parts(Vec<Running>);
+
+impl Parts {
+    fn start<F>(&mut self, name: &'static str, part: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(part(stop.clone()));
+        self.0.push(Running { name, stop, task });
+    }
+
+    /// Waits until a part ends by itself, which none should; tells which and why.
+    async fn first_end(&mut self) -> anyhow::Error {
+        let ends = self.0.iter_mut().map(|part| {
+            let name = part.name;
+            Box::pin(async move { (name, (&mut part.task).await) })
+        });
+        let ((name, ended), ..) = futures_util::future::select_all(ends).await;
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("{name} ended by itself"),
+            Ok(Err(error)) => error.context(format!("{name} failed")),
+            Err(error) => anyhow::Error::from(error).context(format!("{name} failed")),
+        }
+    }
+
+    /// Stops the parts in reverse order; names those that are late.
+    async fn stop(self) {
+        for part in self.0.into_iter().rev() {
+            part.stop.cancel();
+            if part.task.is_finished() {
+                continue;
+            }
+            match tokio::time::timeout(GRACE, part.task).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(part = part.name, "{error:#}"),
+                Ok(Err(error)) => {
+                    tracing::error!(part = part.name, error = &error as &dyn std::error::Error, "part failed")
+                }
+                Err(_) => tracing::error!(part = part.name, "did not stop within {} s", GRACE.as_secs()),
+            }
+        }
+    }
+}
+
+/// Runs the master until SIGTERM or SIGINT, or until standard input closes if its owner wants that.
+pub async fn run(config: Config, until_stdin_closes: bool) -> anyhow::Result<()> {
+    raise_fd_limit();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    make_dirs(&config).context("failed to make the master's directories")?;
+    let mut signals = Signals::new().context("failed to listen for signals")?;
+    let mut parts = Parts::default();
+    let master = Master::start(config, &mut parts).await;
+    let mut master = match master {
+        Ok(master) => master,
+        Err(error) => {
+            parts.stop().await;
+            return Err(error);
+        }
+    };
+    tracing::info!(publish = %master.about.publish_addr, requests = %master.about.ret_addr, "{SOFTWARE} master ready");
+    // Without systemd there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let orphaned = orphaned(until_stdin_closes);
+    let ended = loop {
+        tokio::select! {
+            () = orphaned.cancelled() => break Ok(()),
+            _ = signals.term.recv() => break Ok(()),
+            _ = signals.int.recv() => break Ok(()),
+            _ = signals.hup.recv() => drop(master.reload().await),
+            Some(answer) = master.reloads.recv() => {
+                // Whoever asked may have gone.
+                let _ = answer.send(master.reload().await);
+            }
+            error = parts.first_end() => break Err(error),
+        }
+    };
+    tracing::info!("stopping");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    parts.stop().await;
+    ended
+}
+
+/// Tells a part that listens to a watch when its token is cancelled.
+fn stops(stop: CancellationToken) -> watch::Receiver<bool> {
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        tell.send_replace(true);
+    });
+    told
+}
+
+/// Cancelled when standard input closes, if that matters. The thread ends with the process.
+fn orphaned(matters: bool) -> CancellationToken {
+    let token = CancellationToken::new();
+    if matters {
+        let closed = token.clone();
+        std::thread::spawn(move || {
+            crate::fleet::stdin_closed();
+            closed.cancel();
+        });
+    }
+    token
+}
+
+/// What the main loop holds on to.
+struct Master {
+    confdir: PathBuf,
+    about: About,
+    bus: Bus,
+    reactor: Reactor,
+    reloads: mpsc::Receiver<oneshot::Sender<Result<Vec<String>, String>>>,
+    _watch: Option<notify::RecommendedWatcher>,
+}
+
+impl Master {
+    async fn start(config: Config, parts: &mut Parts) -> anyhow::Result<Master> {
+        let (bus, bus_task) = Bus::open(config.bus.clone()).context("failed to open the event log")?;
+        parts.start("bus", |stop| async move { Ok(bus_task.run(stops(stop)).await?) });
+        let (keys, keys_task) = Keys::open(config.keys.clone()).context("failed to open the key store")?;
+        parts.start("keys", |stop| async move { Ok(keys_task.run(stops(stop)).await?) });
+        let registry = Registry::default();
+        let (jobs, jobs_task) = Jobs::open(config.jobs.clone(), bus.clone(), keys.clone(), registry.clone())
+            .context("failed to open the jobs")?;
+        parts.start("jobs", |stop| async move { Ok(jobs_task.run(stop).await?) });
+        let (requests, publications) = listen(&config, &keys)?;
+        let about = about(&config, &requests, &publications);
+        let (reload, reloads) = mpsc::channel(RELOADS);
+        let door = Door::new(Rooms {
+            acl: Acl { own_uid: nix::unistd::getuid().as_raw() },
+            bus: bus.clone(),
+            keys: keys.clone(),
+            jobs: jobs.clone(),
+            registry: registry.clone(),
+            reactor: std::sync::OnceLock::new(),
+            reload: reload.clone(),
+            about: about.clone(),
+        });
+        let socket = api::bind(&config.sock_dir).context("failed to open the API socket")?;
+        let (reactor, reactor_task) =
+            Reactor::open(config.reactor.clone(), bus.clone(), door.clone()).context("failed to open the reactor")?;
+        door.admit_reactor(reactor.clone());
+        parts.start("reactor", |stop| async move { Ok(reactor_task.run(stop).await?) });
+        let (presence, events, there) = (config.presence.clone(), bus.clone(), registry.clone());
+        parts.start("presence", |stop| async move {
+            presence::run(presence, events, there, stop).await;
+            Ok(())
+        });
+        let hello = hello(&config, &keys);
+        let session_parts = SessionParts { bus: bus.clone(), jobs, keys, registry, hello, ping: config.ping };
+        parts.start("sessions", |stop| async move {
+            sessions::serve(requests, publications, session_parts, stop).await;
+            Ok(())
+        });
+        parts.start("api", |stop| async move {
+            api::serve(socket, door, stop.cancelled_owned()).await;
+            Ok(())
+        });
+        let watch = watch_config(&config.confdir, reload);
+        Ok(Master { confdir: config.confdir, about, bus, reactor, reloads, _watch: watch })
+    }
+
+    /// Reads the configuration again. A bad one is told with file and line, and the old one stays.
+    async fn reload(&mut self) -> Result<Vec<String>, String> {
+        let confdir = self.confdir.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&confdir)).await;
+        let loaded = match read {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => {
+                let error = format!("failed to {:#}", anyhow::Error::from(error));
+                tracing::error!("{error}; the old configuration keeps running");
+                self.bus.try_fire(Tag::config("rejected"), &map! { "error" => error.as_str() });
+                return Err(error);
+            }
+            Err(_) => return Err("the master is stopping".into()),
+        };
+        self.reactor.reload(loaded.reactor).await;
+        self.about.warnings.store(Arc::new(loaded.warnings.clone()));
+        tracing::info!("configuration reloaded (ports, paths and keys need a restart)");
+        self.bus.try_fire(Tag::config("reloaded"), &map! { "warnings" => loaded.warnings.clone() });
+        Ok(loaded.warnings)
+    }
+}
+
+fn listen(config: &Config, keys: &Keys) -> anyhow::Result<(Listener, Listener)> {
+    let pair = Arc::new(CurveKeyPair::from_secret(*keys.master_pair().secret()));
+    let bind = |socket, port, null, what: &str| {
+        let mut listen = ListenerConfig::new(socket, Some(Arc::clone(&pair)));
+        listen.null = null;
+        listen.heartbeat = Heartbeat { interval: config.ping, timeout: config.ping * MISSED_PINGS };
+        let addr = (config.interface, port).into();
+        Listener::bind(addr, listen).with_context(|| format!("failed to open the {what} port"))
+    };
+    let requests = bind(SocketType::Router, config.ret_port, NullPolicy::Allow, "request (ret_port)")?;
+    let publications = bind(SocketType::Pub, config.publish_port, NullPolicy::Refuse, "publish (publish_port)")?;
+    Ok((requests, publications))
+}
+
+fn about(config: &Config, requests: &Listener, publications: &Listener) -> About {
+    About {
+        id: config.id.clone(),
+        confdir: config.confdir.display().to_string(),
+        ret_addr: requests.local_addr().to_string(),
+        publish_addr: publications.local_addr().to_string(),
+        warnings: Arc::new(ArcSwap::from_pointee(config.warnings.clone())),
+    }
+}
+
+fn hello(config: &Config, keys: &Keys) -> Arc<HelloReply> {
+    Arc::new(HelloReply {
+        version: WIRE_VERSION,
+        master_id: config.id.clone(),
+        key: keys.master_pair().public,
+        software: SOFTWARE.to_owned(),
+    })
+}
+
+fn make_dirs(config: &Config) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    for (dir, mode) in [(&config.cachedir, 0o700), (&config.sock_dir, 0o755), (&config.keys.pki_dir, 0o700)] {
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(dir).with_context(|| {
+            format!("{}: make it, or set root_dir to a directory this user may write", dir.display())
+        })?;
+    }
+    Ok(())
+}
+
+/// Sees changes of the configuration files, so that nobody has to say `reload`.
+fn watch_config(
+    confdir: &Path,
+    reload: mpsc::Sender<oneshot::Sender<Result<Vec<String>, String>>>,
+) -> Option<notify::RecommendedWatcher> {
+    use notify::{EventKind, RecursiveMode, Watcher};
+    let seen = move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let changes = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
+        let ours = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name == "master") || path.extension().is_some_and(|end| end == "conf")
+        };
+        if changes && event.paths.iter().any(ours) {
+            let (answer, _) = oneshot::channel();
+            // A full queue means that a reload is due anyway.
+            let _ = reload.try_send(answer);
+        }
+    };
+    let mut watcher = notify::recommended_watcher(seen).ok()?;
+    for dir in [confdir.to_path_buf(), confdir.join("master.d")] {
+        if dir.is_dir()
+            && let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive)
+        {
+            tracing::warn!(dir = %dir.display(), error = &error as &dyn std::error::Error, "changes are not seen; use `halite reload`");
+        }
+    }
+    Some(watcher)
+}
+
+/// Raises the soft limit of open files to the hard one: a minion needs two.
+fn raise_fd_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the limit of open files could not be raised");
+    }
+}
+
+/// The signals the daemon answers.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! The job cache: `jobs.db`, a projection of the log. It can be deleted at any time and is then built anew.
+//!
+//! The cursor is stored in the same transaction as the rows, so that every event counts once however often the master
+//! is killed.
+
+use std::path::{Path, PathBuf};
+
+use proto::ids::{Jid, MinionId};
+use proto::map;
+use proto::message::ret::succeeded;
+use proto::msgpack;
+use proto::value::{Map, MapExt, Value};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::bus::Event;
+use crate::command::JobsQuery;
+
+/// How many jobs a listing shows when nobody says.
+const DEFAULT_LIST: usize = 1_000;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS cursor (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS jobs (
+        jid TEXT PRIMARY KEY, fun TEXT NOT NULL, tgt TEXT NOT NULL, load BLOB NOT NULL, offset INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS recipients (jid TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (jid, id)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS returns (
+        jid TEXT NOT NULL, id TEXT NOT NULL, load BLOB NOT NULL, PRIMARY KEY (jid, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS returns_by_minion ON returns (id, jid);
+    CREATE TABLE IF NOT EXISTS live (jid TEXT PRIMARY KEY, serial INTEGER NOT NULL, expires_ms INTEGER NOT NULL)
+        WITHOUT ROWID;
+";
+
+/// Why the job cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("use the job cache {path}; it is a projection of the event log: stop the master, delete it, start again")]
+pub struct CacheError {
+    path: String,
+    source: rusqlite::Error,
+}
+
+/// One connection to the job cache. Blocking: callers run it off the async threads.
+#[derive(Debug)]
+pub(super) struct JobCache {
+    path: PathBuf,
+    db: Connection,
+}
+
+/// What the cache knows of a return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    /// The job exists and this minion owes a return.
+    Owed,
+    /// The minion has returned already.
+    Returned,
+    /// The job exists and is not for this minion.
+    Foreign,
+    /// No such job.
+    NoJob,
+}
+
+impl JobCache {
+    /// Opens or makes the cache.
+    pub(super) fn open(path: &Path) -> Result<JobCache, CacheError> {
+        let open = || {
+            let db = Connection::open(path)?;
+            db.pragma_update(None, "journal_mode", "WAL")?;
+            // The log is the commit point; after a power cut the projection goes on from its last cursor.
+            db.pragma_update(None, "synchronous", "NORMAL")?;
+            db.busy_timeout(std::time::Duration::from_secs(5))?;
+            db.execute_batch(SCHEMA)?;
+            Ok(db)
+        };
+        let db = open().map_err(|source| CacheError { path: path.display().to_string(), source })?;
+        Ok(JobCache { path: path.to_owned(), db })
+    }
+
+    fn fail(&self, source: rusqlite::Error) -> CacheError {
+        CacheError { path: self.path.display().to_string(), source }
+    }
+
+    /// Returns the first offset that has not been taken in.
+    pub(super) fn next_offset(&self) -> Result<u64, CacheError> {
+        let read = self.db.query_row("SELECT next FROM cursor", [], |row| row.get::<_, i64>(0)).optional();
+        Ok(read.map_err(|error| self.fail(error))?.unwrap_or(0).unsigned_abs())
+    }
+
+    /// Takes in events in one transaction.
+    pub(super) fn take_in(&mut self, events: &[Event]) -> Result<(), CacheError> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let path = self.path.display().to_string();
+        let mut write = || {
+            let tx = self.db.transaction()?;
+            for event in events {
+                take_in_one(&tx, event)?;
+            }
+            tx.execute("INSERT OR REPLACE INTO cursor (one, next) VALUES (1, ?1)", params![signed(last.offset + 1)])?;
+            tx.commit()
+        };
+        write().map_err(|source| CacheError { path, source })
+    }
+
+    /// Remembers until when a job may be caught up.
+    pub(super) fn remember(&self, jid: &Jid, serial: u64, expires_ms: u64) -> Result<(), CacheError> {
+        let args = params![jid.as_str(), signed(serial), signed(expires_ms)];
+        let done = self.db.execute("INSERT OR REPLACE INTO live (jid, serial, expires_ms) VALUES (?1, ?2, ?3)", args);
+        done.map(|_| ()).map_err(|error| self.fail(error))
+    }
+
+    /// Returns the jobs that may still be caught up: jid, serial, expiry, load, recipients, who has returned.
+    pub(super) fn live(&self, now_ms: u64) -> Result<Vec<LiveRow>, CacheError> {
+        let read = || {
+            self.db.execute("DELETE FROM live WHERE expires_ms <= ?1", params![signed(now_ms)])?;
+            let mut rows = Vec::new();
+            let mut query = self
+                .db
+                .prepare("SELECT live.jid, serial, expires_ms, load FROM live JOIN jobs USING (jid) ORDER BY serial")?;
+            let mut found = query.query([])?;
+            while let Some(row) = found.next()? {
+                let jid: String = row.get(0)?;
+                rows.push(LiveRow {
+                    serial: row.get::<_, i64>(1)?.unsigned_abs(),
+                    expires_ms: row.get::<_, i64>(2)?.unsigned_abs(),
+                    load: row.get(3)?,
+                    minions: ids(&self.db, "SELECT id FROM recipients WHERE jid = ?1", &jid)?,
+                    returned: ids(&self.db, "SELECT id FROM returns WHERE jid = ?1", &jid)?,
+                    jid,
+                });
+            }
+            Ok(rows)
+        };
+        read().map_err(|error| self.fail(error))
+    }
+
+    /// Tells whether there is a job of this jid.
+    pub(super) fn has_job(&self, jid: &Jid) -> Result<bool, CacheError> {
+        let found = self.db.query_row("SELECT 1 FROM jobs WHERE jid = ?1", params![jid.as_str()], |_| Ok(()));
+        Ok(found.optional().map_err(|error| self.fail(error))?.is_some())
+    }
+
+    /// Tells what the cache knows of a return.
+    pub(super) fn judge(&self, id: &MinionId, jid: &Jid) -> Result<Cached, CacheError> {
+        let has = |sql: &str, args: &[&dyn rusqlite::ToSql]| {
+            self.db.query_row(sql, args, |_| Ok(())).optional().map(|found| found.is_some())
+        };
+        let judge = || {
+            let (jid, id) = (jid.as_str(), id.as_str());
+            if has("SELECT 1 FROM returns WHERE jid = ?1 AND id = ?2", &[&jid, &id])? {
+                return Ok(Cached::Returned);
+            }
+            if has("SELECT 1 FROM recipients WHERE jid = ?1 AND id = ?2", &[&jid, &id])? {
+                return Ok(Cached::Owed);
+            }
+            Ok(if has("SELECT 1 FROM jobs WHERE jid = ?1", &[&jid])? { Cached::Foreign } else { Cached::NoJob })
+        };
+        judge().map_err(|error| self.fail(error))
+    }
+
+    /// Lists jobs by jid, oldest first, in the form of `jobs.list_jobs`.
+    pub(super) fn list(&self, query: &JobsQuery) -> Result<Map, CacheError> {
+        let glob = |pattern: &Option<String>| pattern.as_deref().map(proto::target::glob::Glob::new);
+        let (fun, tgt) = (glob(&query.fun), glob(&query.tgt));
+        let limit = query.limit.unwrap_or(DEFAULT_LIST);
+        let read = || {
+            let mut listed = Vec::new();
+            let mut select = self.db.prepare("SELECT jid, fun, tgt, load FROM jobs ORDER BY jid DESC")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                if listed.len() == limit {
+                    break;
+                }
+                let (jid, row_fun, row_tgt): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let wanted = |glob: &Option<proto::target::glob::Glob>, text: &str| {
+                    glob.as_ref().is_none_or(|glob| glob.matches(text))
+                };
+                if wanted(&fun, &row_fun) && wanted(&tgt, &row_tgt) {
+                    let load: Vec<u8> = row.get(3)?;
+                    listed.push((Value::from(jid.as_str()), Value::Map(describe(&jid, &load))));
+                }
+            }
+            listed.reverse();
+            Ok(listed.into_iter().collect())
+        };
+        read().map_err(|error| self.fail(error))
+    }
+
+    /// Shows one job in the form of `jobs.list_job`, with its recipients and results; nothing if there is no such job.
+    pub(super) fn show(&self, jid: &Jid) -> Result<Option<Map>, CacheError> {
+        let read = || {
+            let load: Option<Vec<u8>> = self
+                .db
+                .query_row("SELECT load FROM jobs WHERE jid = ?1", params![jid.as_str()], |row| row.get(0))
+                .optional()?;
+            let Some(load) = load else { return Ok(None) };
+            let mut job = map! { "jid" => jid };
+            job.extend(describe(jid.as_str(), &load));
+            let minions = ids(&self.db, "SELECT id FROM recipients WHERE jid = ?1 ORDER BY id", jid.as_str())?;
+            let start = job.take("StartTime").unwrap_or_default();
+            job.set("Minions", minions);
+            job.set("StartTime", start);
+            job.set("Result", self.results(jid)?);
+            Ok(Some(job))
+        };
+        read().map_err(|error| self.fail(error))
+    }
+
+    fn results(&self, jid: &Jid) -> rusqlite::Result<Map> {
+        let mut results = Map::new();
+        let mut select = self.db.prepare("SELECT id, load FROM returns WHERE jid = ?1 ORDER BY id")?;
+        let mut rows = select.query(params![jid.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let (id, load): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            let load = msgpack::decode_map(&load).unwrap_or_default();
+            let mut result = map! { "return" => load.at("return").cloned().unwrap_or_default() };
+            result.set("retcode", load.at("retcode").cloned().unwrap_or_default());
+            result.set("success", succeeded(&load));
+            if let Some(out) = load.text("out") {
+                result.set("out", out);
+            }
+            results.set(&id, result);
+        }
+        Ok(results)
+    }
+}
+
+/// A job that may still be caught up, as it stands on disk.
+#[derive(Debug)]
+pub(super) struct LiveRow {
+    pub(super) jid: String,
+    pub(super) serial: u64,
+    pub(super) expires_ms: u64,
+    pub(super) load: Vec<u8>,
+    pub(super) minions: Vec<String>,
+    pub(super) returned: Vec<String>,
+}
+
+fn ids(db: &Connection, sql: &str, jid: &str) -> rusqlite::Result<Vec<String>> {
+    db.prepare_cached(sql)?.query_map(params![jid], |row| row.get(0))?.collect()
+}
+
+fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
+    let parts: Vec<&str> = event.tag.as_str().split('/').collect();
+    match parts.as_slice() {
+        ["salt", "job", jid, "new"] => {
+            // What is not a map cannot have been fired by the master, who alone fires these.
+            let Ok(load) = msgpack::decode_map(&event.data) else { return Ok(()) };
+            let (fun, tgt) = (shown(load.at("fun")), shown(load.at("tgt")));
+            let args = params![jid, fun, tgt, &*event.data, signed(event.offset)];
+            let sql = "INSERT OR IGNORE INTO jobs (jid, fun, tgt, load, offset) VALUES (?1, ?2, ?3, ?4, ?5)";
+            tx.prepare_cached(sql)?.execute(args)?;
+            let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO recipients (jid, id) VALUES (?1, ?2)")?;
+            for id in load.at("minions").and_then(Value::as_list).unwrap_or_default() {
+                insert.execute(params![jid, id.as_str()])?;
+            }
+        }
+        ["salt", "job", jid, "ret", id] => {
+            let sql = "INSERT OR IGNORE INTO returns (jid, id, load) VALUES (?1, ?2, ?3)";
+            tx.prepare_cached(sql)?.execute(params![jid, id, &*event.data])?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Shows a text, or a list joined by commas.
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::List(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        Some(Value::Str(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn describe(jid: &str, load: &[u8]) -> Map {
+    let load = msgpack::decode_map(load).unwrap_or_default();
+    let field = |name: &str| load.at(name).cloned().unwrap_or_default();
+    map! {
+        "Function" => field("fun"),
+        "Arguments" => field("arg"),
+        "Target" => field("tgt"),
+        "Target-type" => field("tgt_type"),
+        "User" => field("user"),
+        "StartTime" => Jid::parse(jid).map(|jid| jid.start_time()).unwrap_or_default(),
+    }
+}
+
+/// SQLite's integers are signed; offsets, serials and times stay far below 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,265 @@
+//! Jobs: from publish to return. [`Jobs`] is the handle; one task owns the live jobs, a second one feeds the job cache.
+//!
+//! A job's way: recipients are fixed (accepted keys that match), a jid is made, `new` and `publish` are committed to the
+//! log, the job becomes live, and only then it goes out. Its serial is the log offset of its `new` event: rising, never
+//! reused, known to every later process. A return is admitted once per recipient; the log decides, memory only guards.
+
+mod cache;
+mod projection;
+mod state;
+mod task;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use proto::ids::{Jid, MinionId};
+use proto::map;
+use proto::message::Publish;
+use proto::msgpack;
+use proto::tag::Tag;
+use proto::target::{Target, TgtType};
+use proto::value::{Map, MapExt, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::bus::{Batch, Bus, CommitError, NewEvent};
+use crate::command::{CommandError, JobsQuery, PublishRequest, Published};
+use crate::keys::Keys;
+use crate::sessions::Registry;
+
+pub use cache::CacheError;
+pub use state::Verdict;
+pub use task::JobsTask;
+
+/// How many requests may wait for the jobs task. Each is answered in microseconds; when it is full, sessions wait, and
+/// their sockets with them.
+const REQUESTS: usize = 1024;
+/// How many targets an explicit list may name, and how many arguments a job may have.
+const MAX_LISTED: usize = 100_000;
+/// The largest publication: it is sent to every recipient.
+const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
+/// How long a listing waits until the job cache has seen all that was logged before it was asked.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// How jobs are run.
+#[derive(Debug, Clone)]
+pub struct JobsConfig {
+    /// The job cache's file.
+    pub path: PathBuf,
+    /// How long a minion that is away may still come and take a job (`job_ttl`, seconds, default 60).
+    pub ttl: Duration,
+    /// Fire the bare-jid event that Salt up to 3007 fires first (`jid_events`, default on).
+    pub jid_events: bool,
+}
+
+/// The handle: cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    requests: mpsc::Sender<task::JobsInput>,
+    projected: tokio::sync::watch::Receiver<u64>,
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    config: JobsConfig,
+    bus: Bus,
+    keys: Keys,
+    registry: Registry,
+}
+
+impl Jobs {
+    /// Opens the job cache and makes the handle and its task.
+    pub fn open(config: JobsConfig, bus: Bus, keys: Keys, registry: Registry) -> Result<(Jobs, JobsTask), CacheError> {
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
+        let parts = Arc::new(Parts { config, bus, keys, registry });
+        Ok((Jobs { requests, projected, parts }, task))
+    }
+
+    /// Publishes a job in somebody's name.
+    pub async fn publish(&self, user: &str, request: PublishRequest) -> Result<Published, CommandError> {
+        if let Some(jid) = request.jid.clone()
+            && self.ask(|answer| task::JobsInput::Knows { jid: jid.clone(), answer }).await?
+        {
+            // Published already, by this process or an earlier one: exactly once.
+            return Ok(Published { jid, minions: Vec::new(), missing: Vec::new(), down: Vec::new(), offset: 0 });
+        }
+        let (minions, missing) = self.recipients(&request)?;
+        let jid = match request.jid.clone() {
+            Some(jid) => jid,
+            None => self.allocate().await?,
+        };
+        let load = publication(user, &jid, &request);
+        if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
+            return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
+        }
+        let offset = self.log_new(&jid, &load, &minions, &missing).await?;
+        let ttl = request.ttl.unwrap_or(self.parts.config.ttl);
+        let expires_ms = now_ms() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2);
+        let publish = Arc::new(Publish { jid: jid.clone(), serial: offset, expires_ms, load });
+        let recipients: HashSet<MinionId> = minions.iter().cloned().collect();
+        let insert = |answer| task::JobsInput::Insert { publish: Arc::clone(&publish), minions: recipients, answer };
+        self.ask(insert).await?;
+        let down = self.parts.registry.down_among(&minions);
+        self.parts.registry.deliver(&minions, &Bytes::from(publish.encode()));
+        Ok(Published { jid, minions, missing, down, offset })
+    }
+
+    /// Makes a jid that no other job has.
+    pub async fn allocate(&self) -> Result<Jid, CommandError> {
+        self.ask(|answer| task::JobsInput::Allocate { now_us: now_us(), answer }).await
+    }
+
+    /// Judges a return and, if it is accepted, notes that it came.
+    pub async fn admit(&self, id: &MinionId, jid: &str) -> Result<Verdict, CommandError> {
+        let (id, jid) = (id.clone(), jid.to_owned());
+        self.ask(|answer| task::JobsInput::Admit { id, jid, now_us: now_us(), answer }).await
+    }
+
+    /// Takes back an admitted return that could not be logged.
+    pub async fn take_back(&self, id: &MinionId, jid: &Jid) {
+        let input = task::JobsInput::TakeBack { id: id.clone(), jid: jid.clone() };
+        // A closed channel means that the master is stopping; the minion will resend to the next one.
+        let _ = self.requests.send(input).await;
+    }
+
+    /// Notes that a minion is not meant by a job after all.
+    pub async fn no_match(&self, id: &MinionId, jid: &Jid) {
+        let _ = self.requests.send(task::JobsInput::NoMatch { id: id.clone(), jid: jid.clone() }).await;
+    }
+
+    /// Returns the resume point and the jobs that a minion may still take.
+    pub async fn since(&self, id: &MinionId) -> Result<(u64, Vec<Arc<Publish>>), CommandError> {
+        let id = id.clone();
+        self.ask(|answer| task::JobsInput::Since { id, now_ms: now_ms(), answer }).await
+    }
+
+    /// Returns the live jobs that somebody still owes a return: `jobs.active`.
+    pub async fn active(&self) -> Result<Map, CommandError> {
+        self.ask(|answer| task::JobsInput::Active { answer }).await
+    }
+
+    /// Lists jobs, oldest first.
+    pub async fn list(&self, query: JobsQuery) -> Result<Map, CommandError> {
+        self.catch_up().await;
+        self.read(move |cache| cache.list(&query)).await
+    }
+
+    /// Shows one job.
+    pub async fn show(&self, jid: Jid) -> Result<Option<Map>, CommandError> {
+        self.catch_up().await;
+        self.read(move |cache| cache.show(&jid)).await
+    }
+
+    async fn catch_up(&self) {
+        let head = self.parts.bus.head();
+        let mut projected = self.projected.clone();
+        // A cache that lags answers with what it has.
+        let _ = tokio::time::timeout(CATCH_UP, projected.wait_for(|seen| *seen >= head)).await;
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&cache::JobCache) -> Result<T, CacheError> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let path = self.parts.config.path.clone();
+        let read = tokio::task::spawn_blocking(move || query(&cache::JobCache::open(&path)?)).await;
+        match read {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(CommandError::Internal(format!("failed to {error}"))),
+            Err(_) => Err(CommandError::Internal("the master is stopping".into())),
+        }
+    }
+
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> task::JobsInput) -> Result<T, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = || CommandError::Busy("the master is stopping; ask again in a moment".into());
+        self.requests.send(input(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    fn recipients(&self, request: &PublishRequest) -> Result<(Vec<MinionId>, Vec<String>), CommandError> {
+        let invalid = |error: proto::target::BadTarget| CommandError::Invalid(error.to_string());
+        let tgt_type = TgtType::parse(&request.tgt_type).map_err(invalid)?;
+        let target = Target::parse(&request.tgt, tgt_type).map_err(invalid)?;
+        let accepted = self.parts.keys.accepted_ids();
+        let mut missing = Vec::new();
+        let minions: Vec<MinionId> = match &target {
+            Target::Glob(_) => accepted.iter().filter(|id| target.matches(id.as_str())).cloned().collect(),
+            Target::List(ids) => {
+                let known = |id: &String| accepted.binary_search_by(|known| known.as_str().cmp(id)).ok();
+                let listed = ids.iter().take(MAX_LISTED);
+                listed
+                    .filter_map(|id| {
+                        known(id).map(|at| accepted[at].clone()).or_else(|| {
+                            missing.push(id.clone());
+                            None
+                        })
+                    })
+                    .collect()
+            }
+        };
+        if minions.is_empty() { Err(CommandError::NoMatch) } else { Ok((minions, missing)) }
+    }
+
+    /// Logs the events that announce a job; returns the offset of the first.
+    async fn log_new(
+        &self,
+        jid: &Jid,
+        load: &Map,
+        minions: &[MinionId],
+        missing: &[String],
+    ) -> Result<u64, CommandError> {
+        let ids: Vec<Value> = minions.iter().map(Value::from).collect();
+        let field = |name: &str| load.at(name).cloned().unwrap_or_default();
+        let mut events = Vec::with_capacity(3);
+        if self.parts.config.jid_events {
+            events.push(event(Tag::bare_jid(jid), &map! { "minions" => ids.clone() }));
+        }
+        let new = map! { "jid" => jid, "tgt_type" => field("tgt_type"), "tgt" => field("tgt"), "user" => field("user"),
+        "fun" => field("fun"), "arg" => field("arg"), "minions" => ids, "missing" => missing.to_vec() };
+        events.push(event(Tag::job_new(jid), &new));
+        events.push(event(Tag::job_publish(jid), load));
+        match self.parts.bus.commit(Batch { events, mark: None }).await {
+            Ok(committed) => Ok(committed.offset),
+            // A full disk does not keep an operator from acting; the master says aloud that nothing is durable now.
+            Err(CommitError::Degraded { reason }) => {
+                tracing::warn!(%jid, %reason, "the job is published but not in the log");
+                Ok(self.parts.bus.head())
+            }
+            Err(error) => Err(CommandError::Internal(format!("failed to log the job: {error}"))),
+        }
+    }
+}
+
+fn event(tag: Tag, data: &Map) -> NewEvent {
+    NewEvent { tag, data: msgpack::encode_map(data).into() }
+}
+
+/// The fields of a publication in Salt's order (salt-wire.md §4.2).
+fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
+    let mut load = map! {
+        "fun" => request.fun.clone(),
+        "arg" => request.arg.clone(),
+        "tgt" => request.tgt.clone(),
+        "jid" => jid,
+        "ret" => request.ret.as_str(),
+        "tgt_type" => if request.tgt_type.is_empty() { "glob" } else { request.tgt_type.as_str() },
+        "user" => user,
+    };
+    if let Some(metadata) = &request.metadata {
+        load.set("metadata", metadata.clone());
+    }
+    load
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn now_ms() -> u64 {
+    now_us().unsigned_abs() / 1_000
+}

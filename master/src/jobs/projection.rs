@@ -1,0 +1,95 @@
+//! Feeds the job cache from the log, in order, from where it stopped.
+
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::{CacheError, JobCache};
+use crate::bus::{Bus, Event, EventQuery, Since, Subscription};
+
+/// How many events go into one transaction.
+const BATCH: usize = 1_000;
+/// After how many events without a job the cursor is stored all the same, so that a restart need not read them again.
+const STORE_CURSOR_EVERY: u64 = 10_000;
+
+/// The consumer of the log that keeps the job cache.
+pub(super) struct Projection {
+    cache: Option<JobCache>,
+    events: Subscription,
+    bus: Bus,
+    projected: watch::Sender<u64>,
+    /// The first offset that has not been seen.
+    next: u64,
+    /// The cursor on disk.
+    stored: u64,
+}
+
+impl Projection {
+    pub(super) fn new(cache: JobCache, bus: Bus, projected: watch::Sender<u64>) -> Result<Projection, CacheError> {
+        let next = cache.next_offset()?;
+        let events = bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Offset(next) });
+        Ok(Projection { cache: Some(cache), events, bus, projected, next, stored: next })
+    }
+
+    /// Takes in everything that is in the log now.
+    pub(super) async fn catch_up(&mut self) -> Result<(), CacheError> {
+        let head = self.bus.head();
+        while self.next <= head {
+            match self.events.next().await {
+                Some(event) => self.take_in(event).await?,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until the token is cancelled or the bus stops.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), CacheError> {
+        loop {
+            let first = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                event = self.events.next() => event,
+            };
+            let Some(first) = first else { return Ok(()) };
+            self.take_in(first).await?;
+        }
+    }
+
+    /// Takes in an event and all that wait behind it.
+    async fn take_in(&mut self, first: Event) -> Result<(), CacheError> {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match self.events.next().now_or_never() {
+                Some(Some(event)) => batch.push(event),
+                _ => break,
+            }
+        }
+        // Events that are not durable have no place in the log, and so none in its projections.
+        batch.retain(|event| event.durable);
+        let Some(last) = batch.last().map(|event| event.offset) else { return Ok(()) };
+        self.next = last + 1;
+        let about_jobs = batch.iter().any(|event| event.tag.as_str().starts_with("salt/job/"));
+        if about_jobs || self.next - self.stored > STORE_CURSOR_EVERY {
+            self.store(batch).await?;
+            self.stored = self.next;
+        }
+        self.projected.send_replace(last);
+        Ok(())
+    }
+
+    async fn store(&mut self, batch: Vec<Event>) -> Result<(), CacheError> {
+        let Some(mut cache) = self.cache.take() else { return Ok(()) };
+        let done = tokio::task::spawn_blocking(move || {
+            let taken = cache.take_in(&batch);
+            (cache, taken)
+        });
+        match done.await {
+            Ok((cache, taken)) => {
+                self.cache = Some(cache);
+                taken
+            }
+            // The runtime is shutting down.
+            Err(_) => Ok(()),
+        }
+    }
+}

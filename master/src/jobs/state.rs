@@ -1,0 +1,209 @@
+//! The rules of live jobs: who may return what, and who has yet to get it. Pure: time comes in as an argument.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use proto::ids::{Jid, MinionId};
+use proto::message::Publish;
+
+/// How many jobs are kept in memory. A job leaves when it can neither be caught up nor be returned any more soon; the
+/// oldest go first when an operator publishes faster than that. What left memory is judged from the job cache.
+pub(super) const MAX_LIVE_JOBS: usize = 10_000;
+/// How long a job stays in memory after it has expired, so that late returns are judged without the disk.
+pub(super) const KEEP_AFTER_EXPIRY_MS: u64 = 3_600_000;
+
+/// A job that may still get returns.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) publish: Arc<Publish>,
+    /// Who it is for and has neither returned nor said that it is not meant.
+    pub(super) outstanding: HashSet<MinionId>,
+    /// Who has returned.
+    pub(super) returned: HashSet<MinionId>,
+}
+
+/// What to do with a return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Log it under this jid.
+    Accept(Jid),
+    /// It is there already: acknowledge and drop.
+    Duplicate,
+    /// It is not this minion's to give: count, acknowledge and drop.
+    Refuse,
+}
+
+/// What memory knows of a return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The job is live: this is the verdict.
+    Live(Verdict),
+    /// Ask the job cache.
+    Unknown,
+}
+
+/// All live jobs.
+#[derive(Debug, Default)]
+pub(super) struct JobsState {
+    live: HashMap<Jid, Live>,
+    /// By serial, oldest first. While the log is degraded, several jobs share the serial of its head.
+    order: BTreeSet<(u64, Jid)>,
+    last_jid_us: i64,
+    serial: u64,
+}
+
+impl JobsState {
+    /// Makes a jid that no other job of this process has.
+    pub(super) fn allocate(&mut self, now_us: i64) -> Jid {
+        self.last_jid_us = now_us.max(self.last_jid_us + 1);
+        Jid::at(self.last_jid_us)
+    }
+
+    /// Takes in a published job; forgets the oldest when there are too many.
+    pub(super) fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>, returned: HashSet<MinionId>) {
+        self.serial = self.serial.max(publish.serial);
+        self.order.insert((publish.serial, publish.jid.clone()));
+        let outstanding = minions.difference(&returned).cloned().collect();
+        self.live.insert(publish.jid.clone(), Live { publish, outstanding, returned });
+        while self.live.len() > MAX_LIVE_JOBS {
+            let Some((_, oldest)) = self.order.pop_first() else { break };
+            self.live.remove(&oldest);
+        }
+    }
+
+    /// Tells whether a jid is in use.
+    pub(super) fn contains(&self, jid: &Jid) -> bool {
+        self.live.contains_key(jid)
+    }
+
+    /// Judges a return and, if it is accepted, notes that it came.
+    pub(super) fn admit(&mut self, id: &MinionId, jid: &Jid) -> Known {
+        let Some(job) = self.live.get_mut(jid) else { return Known::Unknown };
+        Known::Live(if job.returned.contains(id) {
+            Verdict::Duplicate
+        } else if job.outstanding.remove(id) {
+            job.returned.insert(id.clone());
+            Verdict::Accept(jid.clone())
+        } else {
+            Verdict::Refuse
+        })
+    }
+
+    /// Takes back an admitted return that could not be logged: the minion will send it again.
+    pub(super) fn take_back(&mut self, id: &MinionId, jid: &Jid) {
+        if let Some(job) = self.live.get_mut(jid)
+            && job.returned.remove(id)
+        {
+            job.outstanding.insert(id.clone());
+        }
+    }
+
+    /// Notes that a minion is not meant by a job after all.
+    pub(super) fn no_match(&mut self, id: &MinionId, jid: &Jid) {
+        if let Some(job) = self.live.get_mut(jid) {
+            job.outstanding.remove(id);
+        }
+    }
+
+    /// Returns the jobs that a minion may still take, oldest first.
+    pub(super) fn since(&self, id: &MinionId, now_ms: u64) -> Vec<Arc<Publish>> {
+        let open = |jid: &Jid| self.live.get(jid).filter(|job| job.outstanding.contains(id));
+        self.order
+            .iter()
+            .filter_map(|(_, jid)| open(jid))
+            .filter(|job| job.publish.expires_ms > now_ms)
+            .map(|job| Arc::clone(&job.publish))
+            .collect()
+    }
+
+    /// Returns the last serial that was used.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Returns all live jobs that somebody still owes a return, oldest first.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Live> {
+        self.order.iter().filter_map(|(_, jid)| self.live.get(jid)).filter(|job| !job.outstanding.is_empty())
+    }
+
+    /// Forgets jobs that expired long ago.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        let old = |job: &Live| job.publish.expires_ms + KEEP_AFTER_EXPIRY_MS < now_ms;
+        let gone: Vec<Jid> = self.live.values().filter(|job| old(job)).map(|job| job.publish.jid.clone()).collect();
+        for gone in gone {
+            if let Some(job) = self.live.remove(&gone) {
+                self.order.remove(&(job.publish.serial, gone.clone()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::map;
+
+    use super::*;
+
+    fn id(text: &str) -> MinionId {
+        MinionId::parse(text).unwrap()
+    }
+
+    fn job(state: &mut JobsState, serial: u64, minions: &[&str]) -> Jid {
+        let jid = state.allocate(1_795_218_752_821_625);
+        let publish = Publish { jid: jid.clone(), serial, expires_ms: 1_000, load: map! { "fun" => "test.ping" } };
+        state.insert(Arc::new(publish), minions.iter().map(|text| id(text)).collect(), HashSet::new());
+        jid
+    }
+
+    #[test]
+    fn a_return_counts_once_and_only_from_a_recipient() {
+        let mut state = JobsState::default();
+        let jid = job(&mut state, 1, &["a", "b"]);
+        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Accept(jid.clone())));
+        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Duplicate));
+        assert_eq!(state.admit(&id("c"), &jid), Known::Live(Verdict::Refuse));
+        assert_eq!(state.admit(&id("b"), &Jid::at(5)), Known::Unknown);
+    }
+
+    #[test]
+    fn a_return_that_was_not_logged_may_come_again() {
+        let mut state = JobsState::default();
+        let jid = job(&mut state, 1, &["a"]);
+        state.admit(&id("a"), &jid);
+        state.take_back(&id("a"), &jid);
+        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Accept(jid)));
+    }
+
+    #[test]
+    fn who_comes_back_gets_what_it_still_owes() {
+        let mut state = JobsState::default();
+        let first = job(&mut state, 1, &["a", "b"]);
+        let second = job(&mut state, 2, &["a"]);
+        let third = job(&mut state, 3, &["a"]);
+        state.admit(&id("a"), &second);
+        state.no_match(&id("a"), &third);
+        let jids = |list: Vec<Arc<Publish>>| list.iter().map(|publish| publish.jid.clone()).collect::<Vec<_>>();
+        assert_eq!(jids(state.since(&id("a"), 0)), [first]);
+        assert!(state.since(&id("a"), 1_000).is_empty(), "expired jobs are not started");
+        assert_eq!(state.serial(), 3);
+    }
+
+    #[test]
+    fn jids_differ_even_within_a_microsecond() {
+        let mut state = JobsState::default();
+        assert_ne!(state.allocate(7), state.allocate(7));
+        assert!(state.allocate(3) > state.allocate(1).min(Jid::at(0)), "a clock that goes back does not matter");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut state = JobsState::default();
+        let first = job(&mut state, 1, &["a"]);
+        for serial in 2..=MAX_LIVE_JOBS as u64 + 1 {
+            job(&mut state, serial, &["a"]);
+        }
+        assert!(!state.contains(&first));
+        state.expire(1_001 + KEEP_AFTER_EXPIRY_MS);
+        assert_eq!(state.active().count(), 0);
+    }
+}

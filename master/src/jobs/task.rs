@@ -1,0 +1,180 @@
+//! The loop of the live jobs: one request at a time, answered from memory, rarely from the job cache.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proto::ids::{Jid, MinionId};
+use proto::message::Publish;
+use proto::msgpack;
+use proto::value::{Map, MapExt, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::cache::{CacheError, Cached, JobCache};
+use super::projection::Projection;
+use super::state::{JobsState, Known, Verdict};
+use super::{JobsConfig, now_ms};
+use crate::bus::Bus;
+
+/// How often jobs that expired long ago are forgotten.
+const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What the task is asked.
+pub(super) enum JobsInput {
+    Active { answer: oneshot::Sender<Map> },
+    Admit { id: MinionId, jid: String, now_us: i64, answer: oneshot::Sender<Verdict> },
+    Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
+    Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
+    Knows { jid: Jid, answer: oneshot::Sender<bool> },
+    NoMatch { id: MinionId, jid: Jid },
+    Since { id: MinionId, now_ms: u64, answer: oneshot::Sender<(u64, Vec<Arc<Publish>>)> },
+    TakeBack { id: MinionId, jid: Jid },
+}
+
+/// Owns the live jobs.
+pub struct JobsTask {
+    state: JobsState,
+    inbox: mpsc::Receiver<JobsInput>,
+    cache: JobCache,
+    path: PathBuf,
+    bus: Bus,
+    projected: watch::Sender<u64>,
+}
+
+impl JobsTask {
+    pub(super) fn open(
+        config: &JobsConfig,
+        bus: Bus,
+        inbox: mpsc::Receiver<JobsInput>,
+    ) -> Result<(JobsTask, watch::Receiver<u64>), CacheError> {
+        let cache = JobCache::open(&config.path)?;
+        let (projected, seen) = watch::channel(cache.next_offset()?.saturating_sub(1));
+        let path = config.path.clone();
+        Ok((JobsTask { state: JobsState::default(), inbox, cache, path, bus, projected }, seen))
+    }
+
+    /// Runs until the token is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), CacheError> {
+        let mut projection = Projection::new(JobCache::open(&self.path)?, self.bus.clone(), self.projected.clone())?;
+        // Returns that were logged before the last stop must be known before the first one is judged.
+        projection.catch_up().await?;
+        self.restore()?;
+        let projection = tokio::spawn(projection.run(stop.clone()));
+        let mut expire = tokio::time::interval(EXPIRE_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = expire.tick() => self.state.expire(now_ms()),
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.handle(input),
+                    None => break,
+                },
+            }
+        }
+        match projection.await {
+            Ok(done) => done,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes up the jobs that minions may still ask for.
+    fn restore(&mut self) -> Result<(), CacheError> {
+        for row in self.cache.live(now_ms())? {
+            let Ok(jid) = Jid::parse(&row.jid) else { continue };
+            let load = publication(&msgpack::decode_map(&row.load).unwrap_or_default());
+            let publish = Publish { jid, serial: row.serial, expires_ms: row.expires_ms, load };
+            let ids = |texts: Vec<String>| texts.iter().filter_map(|text| MinionId::parse(text).ok()).collect();
+            self.state.insert(Arc::new(publish), ids(row.minions), ids(row.returned));
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: JobsInput) {
+        match input {
+            JobsInput::Active { answer } => gone(answer.send(self.active())),
+            JobsInput::Admit { id, jid, now_us, answer } => gone(answer.send(self.admit(&id, &jid, now_us))),
+            JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
+            JobsInput::Insert { publish, minions, answer } => {
+                self.insert(publish, minions);
+                gone(answer.send(()));
+            }
+            JobsInput::Knows { jid, answer } => gone(answer.send(self.knows(&jid))),
+            JobsInput::NoMatch { id, jid } => self.state.no_match(&id, &jid),
+            JobsInput::Since { id, now_ms, answer } => {
+                gone(answer.send((self.state.serial(), self.state.since(&id, now_ms))));
+            }
+            JobsInput::TakeBack { id, jid } => self.state.take_back(&id, &jid),
+        }
+    }
+
+    fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>) {
+        if let Err(error) = self.cache.remember(&publish.jid, publish.serial, publish.expires_ms) {
+            tracing::error!(jid = %publish.jid, error = &error as &dyn std::error::Error, "job cannot be caught up after a restart");
+        }
+        self.state.insert(publish, minions, HashSet::new());
+    }
+
+    fn allocate(&mut self, now_us: i64) -> Jid {
+        loop {
+            let jid = self.state.allocate(now_us);
+            if !self.knows(&jid) {
+                return jid;
+            }
+        }
+    }
+
+    /// Tells whether a jid is in use. A cache that cannot be read knows nothing.
+    fn knows(&self, jid: &Jid) -> bool {
+        self.state.contains(jid) || self.cache.has_job(jid).unwrap_or(false)
+    }
+
+    fn admit(&mut self, id: &MinionId, jid: &str, now_us: i64) -> Verdict {
+        // `req` and anything that is no jid: the return stands alone, under a jid of its own (salt-wire.md §5.3).
+        let Ok(jid) = Jid::parse(jid) else { return Verdict::Accept(self.allocate(now_us)) };
+        match self.state.admit(id, &jid) {
+            Known::Live(verdict) => verdict,
+            Known::Unknown => match self.cache.judge(id, &jid) {
+                Ok(Cached::Owed | Cached::NoJob) => Verdict::Accept(jid),
+                Ok(Cached::Returned) => Verdict::Duplicate,
+                Ok(Cached::Foreign) => Verdict::Refuse,
+                Err(error) => {
+                    tracing::error!(%jid, minion_id = %id, error = &error as &dyn std::error::Error, "return cannot be judged");
+                    Verdict::Accept(jid)
+                }
+            },
+        }
+    }
+
+    fn active(&self) -> Map {
+        let mut active = Map::new();
+        for job in self.state.active() {
+            let field = |name: &str| job.publish.load.at(name).cloned().unwrap_or_default();
+            let sorted = |ids: &HashSet<MinionId>| {
+                let mut ids: Vec<&MinionId> = ids.iter().collect();
+                ids.sort();
+                ids.into_iter().map(Value::from).collect::<Vec<_>>()
+            };
+            let shown = proto::map! {
+                "Function" => field("fun"), "Arguments" => field("arg"), "Target" => field("tgt"),
+                "Target-type" => field("tgt_type"), "User" => field("user"),
+                "StartTime" => job.publish.jid.start_time(),
+                "Running" => sorted(&job.outstanding), "Returned" => sorted(&job.returned),
+            };
+            active.set(job.publish.jid.as_str(), shown);
+        }
+        active
+    }
+}
+
+/// Whoever asked may have gone and no longer wants the answer.
+fn gone<T>(_unsent: Result<(), T>) {}
+
+/// Makes the publication's fields of those that the `new` event carries.
+fn publication(new: &Map) -> Map {
+    let field = |name: &str| new.at(name).cloned().unwrap_or_default();
+    proto::map! {
+        "fun" => field("fun"), "arg" => field("arg"), "tgt" => field("tgt"), "jid" => field("jid"), "ret" => "",
+        "tgt_type" => field("tgt_type"), "user" => field("user"),
+    }
+}

@@ -1,0 +1,275 @@
+//! Who is trusted: the keys of the minions, in Salt's folders, and the master's own pair.
+//!
+//! `pki_dir/minions` holds accepted keys, `minions_pre` pending ones, `minions_rejected` and `minions_denied` what they
+//! say. The folders are the truth: `salt-key` and people may move files in them, which counts within a second. An id has
+//! one state; `minions_denied` besides keeps the last key that was turned away for it.
+//!
+//! One thread owns the store (files are slow, and every request is one step). Accepted keys can be looked up without
+//! asking it. Files: `state.rs` the rules, `store.rs` the disk, `pair.rs` the master's pair, `task.rs` the thread,
+//! `view.rs` what can be looked up, `watch.rs` the folders' watcher.
+
+mod pair;
+mod state;
+mod store;
+mod task;
+mod view;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proto::ids::MinionId;
+use proto::keys::PublicKey;
+use proto::message::SessionState;
+use proto::target::glob::Glob;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::command::{KeyFingers, KeyLists, KeySelection};
+
+pub use pair::{MasterPair, PairError};
+pub use store::FileError;
+pub use task::{KeysTask, RunError};
+
+use state::{Act, KeysState, Limits};
+use store::Store;
+use task::{Keeper, Request};
+use view::View;
+use watch::Touched;
+
+/// How many requests wait for the store. Sessions judge one key each and wait for the answer; beyond, they wait here.
+const REQUESTS: usize = 1_024;
+
+/// How many changes a listener may be behind. One that is further back is told so (`RecvError::Lagged`) and judges all
+/// its keys anew; accepting thousands of keys at once leads there.
+const CHANGES: usize = 1_024;
+
+/// Where the keys are, and who may join.
+#[derive(Debug, Clone)]
+pub struct KeysConfig {
+    /// Salt's `pki_dir`. Default `/etc/halite/pki/master`.
+    pub pki_dir: PathBuf,
+    /// Accepts every new key. Default off.
+    pub auto_accept: bool,
+    /// How many keys may wait to be accepted, and how many denied ones are kept. Default 1,000.
+    pub max_pending: usize,
+    /// How many ids may be accepted; 0 for no limit, the default. Operators may go beyond it.
+    pub max_minions: usize,
+}
+
+impl KeysConfig {
+    /// Returns the defaults for a store in this folder.
+    pub fn new(pki_dir: impl Into<PathBuf>) -> KeysConfig {
+        KeysConfig { pki_dir: pki_dir.into(), auto_accept: false, max_pending: 1_000, max_minions: 0 }
+    }
+}
+
+/// Which folder a key is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeyState {
+    /// `minions`.
+    Accepted,
+    /// `minions_denied`.
+    Denied,
+    /// `minions_pre`.
+    Pending,
+    /// `minions_rejected`.
+    Rejected,
+}
+
+impl KeyState {
+    /// All of them.
+    pub const ALL: [KeyState; 4] = [KeyState::Accepted, KeyState::Denied, KeyState::Pending, KeyState::Rejected];
+
+    /// Returns the name of the folder.
+    pub fn folder(self) -> &'static str {
+        match self {
+            KeyState::Accepted => "minions",
+            KeyState::Denied => "minions_denied",
+            KeyState::Pending => "minions_pre",
+            KeyState::Rejected => "minions_rejected",
+        }
+    }
+
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeyState::Accepted => "accepted",
+            KeyState::Denied => "denied",
+            KeyState::Pending => "pending",
+            KeyState::Rejected => "rejected",
+        }
+    }
+}
+
+/// A key has come, gone, or changed its state. It speaks of this id with this key: a session with another key of the
+/// same id is not meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// Whose.
+    pub id: MinionId,
+    /// Which.
+    pub key: PublicKey,
+    /// Where it was; nothing for a new one.
+    pub from: Option<KeyState>,
+    /// Where it is; nothing for a deleted one.
+    pub to: Option<KeyState>,
+}
+
+/// How a key was judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Accepted, denied, full, pending or rejected.
+    pub state: SessionState,
+    /// Something was stored: this key had not been seen in this state before.
+    pub changed: bool,
+    /// Why, for people; fit for the peer to read.
+    pub reason: Option<String>,
+}
+
+/// Why the key store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A folder or file of the store.
+    #[error("open the key store")]
+    Store(#[from] FileError),
+    /// The master's own pair.
+    #[error("open the key store")]
+    Pair(#[from] PairError),
+}
+
+/// Why an act on keys was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// All that was left to accept is accepted under other ids.
+    #[error(
+        "accept the key of {id}: the same key is accepted as {other}; delete that one first, or give {id} its own key"
+    )]
+    SharedKey {
+        /// The id that was to be accepted.
+        id: MinionId,
+        /// The id that has the key.
+        other: MinionId,
+    },
+    /// A file could not be changed. What was changed before it stays so.
+    #[error("change the key store")]
+    Store(#[source] FileError),
+    /// The key store has stopped.
+    #[error("change the key store: it has stopped")]
+    Stopped,
+}
+
+/// The handle of the key store.
+#[derive(Clone)]
+pub struct Keys {
+    requests: mpsc::Sender<Request>,
+    changes: broadcast::Sender<KeyChange>,
+    view: Arc<View>,
+    pair: Arc<MasterPair>,
+}
+
+impl Keys {
+    /// Opens the store and reads every key; makes folders and the master's pair at the first start. Blocks for a moment;
+    /// call it while starting.
+    pub fn open(config: KeysConfig) -> Result<(Keys, KeysTask), OpenError> {
+        let store = Store::open(&config.pki_dir)?;
+        let pair = Arc::new(MasterPair::load(&config.pki_dir)?);
+        let KeysConfig { auto_accept, max_pending, max_minions, .. } = config;
+        let mut state = KeysState::new(Limits { auto_accept, max_pending, max_minions });
+        let view = Arc::new(View::default());
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let touched = Arc::new(Touched::default());
+        // Watched before they are read, so that nothing falls in between.
+        let watching = watch::watch(&KeyState::ALL.map(|state| store.folder(state)), &touched, &requests);
+        for (id, files) in &store.scan()? {
+            let changes = state.observe(id, files);
+            changes.iter().for_each(|change| state.apply(change));
+            view.apply(&changes);
+        }
+        let changes = broadcast::Sender::new(CHANGES);
+        let keys = Keys { requests: requests.clone(), changes: changes.clone(), view: Arc::clone(&view), pair };
+        let keeper = Keeper { state, store, view, requests: receiver, changes, touched, _watching: watching };
+        Ok((keys, KeysTask { keeper, stop: requests }))
+    }
+
+    /// Returns the master's own pair.
+    pub fn master_pair(&self) -> Arc<MasterPair> {
+        Arc::clone(&self.pair)
+    }
+
+    /// Judges the key that a peer has proven to hold, and stores it if it is new. A store that has stopped lets nobody in.
+    pub async fn judge(&self, id: &MinionId, key: &PublicKey) -> Judgement {
+        let (id, key) = (id.clone(), key.clone());
+        let stopped =
+            || Judgement { state: SessionState::Full, changed: false, reason: Some("the master is stopping".into()) };
+        self.ask(|done| Request::Judge { id, key, done }).await.unwrap_or_else(stopped)
+    }
+
+    /// Returns all ids by state; nothing once the store has stopped.
+    pub async fn list(&self) -> KeyLists {
+        self.ask(|done| Request::List { done }).await.unwrap_or_default()
+    }
+
+    /// Accepts pending keys (rejected and denied ones where included); returns the ids by their former state. A key that
+    /// is accepted under another id is left out.
+    pub async fn accept(&self, selection: KeySelection) -> Result<KeyLists, KeysError> {
+        self.act(Act::Accept, selection).await
+    }
+
+    /// Rejects pending keys (accepted and denied ones where included); returns the ids by their former state.
+    pub async fn reject(&self, selection: KeySelection) -> Result<KeyLists, KeysError> {
+        self.act(Act::Reject, selection).await
+    }
+
+    /// Deletes keys in any state; returns the ids by their former state.
+    pub async fn delete(&self, selection: KeySelection) -> Result<KeyLists, KeysError> {
+        self.act(Act::Delete, selection).await
+    }
+
+    /// Returns the fingerprints of the keys whose ids match, and those of the master's own files whose names match.
+    pub async fn finger(&self, selection: KeySelection) -> KeyFingers {
+        let local = selection.globs.iter().any(|glob| Glob::new(glob).matches(pair::PUBLIC_FILE));
+        let mut fingers = self.ask(|done| Request::Finger { selection, done }).await.unwrap_or_default();
+        if local {
+            fingers.local.push((pair::PUBLIC_FILE.to_owned(), self.pair.fingerprint()));
+        }
+        fingers
+    }
+
+    /// Reads all folders again. Needed only where watching them may have failed.
+    pub async fn rescan(&self) -> Result<(), KeysError> {
+        self.ask(|done| Request::Rescan { done }).await.unwrap_or(Err(KeysError::Stopped))
+    }
+
+    /// Returns every change from now on.
+    pub fn watch_changes(&self) -> broadcast::Receiver<KeyChange> {
+        self.changes.subscribe()
+    }
+
+    /// Returns the accepted ids that have this key: one, unless files were copied by hand.
+    pub fn id_of(&self, key: &[u8; 32]) -> Vec<MinionId> {
+        self.view.ids_of(key)
+    }
+
+    /// Returns the accepted ids, sorted. Cheap while nothing changes.
+    pub fn accepted_ids(&self) -> Arc<[MinionId]> {
+        self.view.ids()
+    }
+
+    /// Returns the accepted key of an id.
+    pub fn key_of(&self, id: &MinionId) -> Option<PublicKey> {
+        self.view.key_of(id)
+    }
+
+    async fn act(&self, act: Act, selection: KeySelection) -> Result<KeyLists, KeysError> {
+        self.ask(|done| Request::Act { act, selection, done }).await.unwrap_or(Err(KeysError::Stopped))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(request(done)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

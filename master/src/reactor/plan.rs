@@ -1,0 +1,103 @@
+//! What an event sets off: its files rendered, compiled and checked. Nothing happens here.
+
+use proto::map;
+use proto::tag::Tag;
+use proto::value::{Map, Value};
+use render::python;
+use render::yaml::Warning;
+
+use super::Loaded;
+use super::high::{self, Chunk, High};
+use super::reactions::{self, Reaction};
+use super::report::{self, Fault};
+use super::rules::Rule;
+use super::sls::Files;
+
+/// How many reactions one event may set off.
+const MAX_CHUNKS: usize = 1_000;
+
+/// What one event sets off.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What to do, in order. Each chunk builds a reaction.
+    pub(super) chunks: Vec<Chunk>,
+    /// What was mended while reading.
+    pub(super) warnings: Vec<Warning>,
+    /// What does not happen, and why.
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Renders the files of an event and compiles them.
+pub(super) fn plan(loaded: &Loaded, files: &mut Files, paths: &[String], tag: &Tag, data: &Map) -> Plan {
+    let mut plan = Plan::default();
+    let mut high = High::new();
+    for path in paths {
+        let rendered = files.render(loaded, path, tag, data);
+        // As in Salt: an id that comes again replaces the earlier one, in its place.
+        high.extend(rendered.high);
+        plan.warnings.extend(rendered.warnings);
+        plan.faults.extend(rendered.faults);
+    }
+    match high::compile(&high) {
+        Ok(chunks) => chunks.into_iter().for_each(|chunk| plan.check(chunk)),
+        Err(errors) => {
+            let shown = |texts: Vec<String>| python::repr(&Value::from(texts));
+            let error = format!(
+                "Unable to render reactions for event {tag} due to errors ({}) in one or more of the sls files ({})",
+                shown(errors),
+                shown(paths.to_vec())
+            );
+            plan.faults.push(Fault { sls: None, line: None, id: None, error });
+        }
+    }
+    if plan.chunks.len() > MAX_CHUNKS {
+        let error = format!("Event {tag} sets off {} reactions; at most {MAX_CHUNKS} are allowed", plan.chunks.len());
+        plan.faults.push(Fault { sls: None, line: None, id: None, error });
+        plan.chunks.clear();
+    }
+    plan
+}
+
+impl Plan {
+    /// Keeps a chunk that builds a reaction; says what is wrong with any other.
+    fn check(&mut self, chunk: Chunk) {
+        let fault =
+            |error: String| Fault { sls: Some(chunk.sls.clone()), line: None, id: Some(chunk.id.clone()), error };
+        match reactions::build(&chunk, "") {
+            Ok(reaction) => {
+                self.faults.extend(reaction.notes.into_iter().map(fault));
+                self.chunks.push(chunk);
+            }
+            Err(error) => self.faults.push(fault(error.to_string())),
+        }
+    }
+}
+
+/// Shows what an event would set off: `reactor test`.
+pub(super) fn preview(loaded: &Loaded, files: &mut Files, tag: &Tag, data: &Map) -> Value {
+    let rules: Vec<&Rule> = loaded.rules.matching(tag.as_str()).collect();
+    let paths: Vec<String> = rules.iter().flat_map(|rule| rule.paths.iter().cloned()).collect();
+    let plan = plan(loaded, files, &paths, tag, data);
+    let matched = rules.iter().map(|rule| map! { "tag" => rule.tag.as_str(), "sls" => rule.paths.clone() });
+    let reactions = plan.chunks.iter().filter_map(|chunk| {
+        let reaction = reactions::build(chunk, "").ok()?;
+        Some(shown(chunk, reaction))
+    });
+    let warnings = plan.warnings.iter().map(report::warning_map);
+    let errors = plan.faults.iter().map(|fault| fault.to_map(tag.as_str()));
+    map! {
+        "tag" => tag.as_str(),
+        "rules" => matched.collect::<Vec<_>>(),
+        "reactions" => reactions.collect::<Vec<_>>(),
+        "warnings" => warnings.collect::<Vec<_>>(),
+        "errors" => errors.collect::<Vec<_>>(),
+    }
+    .into()
+}
+
+fn shown(chunk: &Chunk, reaction: Reaction) -> Map {
+    let mut shown = map! { "id" => chunk.id.as_str(), "sls" => chunk.sls.as_str(),
+    "type" => reactions::kind_name(&chunk.state), "fun" => chunk.fun.as_str() };
+    shown.extend(reactions::describe(&reaction.command));
+    shown
+}

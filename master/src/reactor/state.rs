@@ -1,0 +1,250 @@
+//! The rules of reacting, without clock and files: where the cursor is, what is too old, how deep a chain of reactions
+//! is, and how often a rule may fire. Time is the stamp of the event at hand, so that a replay is judged as it was live.
+
+use std::collections::{HashMap, VecDeque};
+
+use proto::value::{Map, MapExt};
+
+use super::rules::Rules;
+
+/// How many reactions may follow from one another. A chain that is longer is a loop.
+pub(super) const MAX_DEPTH: u32 = 8;
+/// How many causes are remembered: at the full rate of one rule, those of the last quarter of an hour.
+pub(super) const MAX_CAUSES: usize = 100_000;
+/// How many events a second a rule reacts to in the long run.
+pub(super) const RATE_PER_S: i64 = 100;
+/// How many events a rule reacts to at once.
+pub(super) const BURST: i64 = 1_000;
+/// How often a rule that is over its limit is named.
+pub(super) const LIMITED_EVERY_US: i64 = 60_000_000;
+/// How many skipped tags are named; the others are counted.
+pub(super) const MAX_NAMED: usize = 20;
+/// The user of what the reactor runs on the master. Its events set nothing off (Salt's rule).
+pub(super) const USER: &str = "Reactor";
+/// The field that carries the key of the reaction that fired an event.
+pub(super) const KEY: &str = "_reaction";
+
+/// An event, as far as the rules need it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) offset: u64,
+    pub(super) tag: &'a str,
+    pub(super) stamp_us: i64,
+}
+
+/// What to do about an event.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Ignore,
+    /// It is the end of too long a chain of reactions.
+    Loop {
+        /// The jid or key that caused it.
+        cause: String,
+    },
+    /// Render these files.
+    React {
+        /// The files of all rules that match, in order.
+        paths: Vec<String>,
+        /// How many reactions the commands of this one have behind them, itself included.
+        depth: u32,
+        /// Rules that match but are over their limit, and shall be named now.
+        limited: Vec<Limited>,
+    },
+    /// It is older than allowed after an outage.
+    Skip,
+}
+
+/// A rule over its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limited {
+    pub(super) rule: String,
+    /// How many events it did not react to since it was named last.
+    pub(super) dropped: u64,
+}
+
+/// What was skipped after an outage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    pub(super) count: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    pub(super) tags: Vec<String>,
+}
+
+/// The time while the reactor was away.
+#[derive(Debug)]
+struct Outage {
+    /// The last event that came meanwhile.
+    until: u64,
+    /// What is older than this is skipped.
+    before_us: i64,
+    skipped: Skipped,
+}
+
+/// A token bucket, in millionths of an event: that is what a microsecond brings at one event a second.
+#[derive(Debug)]
+struct Bucket {
+    level: i64,
+    at_us: i64,
+    dropped: u64,
+    named_us: Option<i64>,
+}
+
+/// The state of the reactor.
+#[derive(Debug)]
+pub(super) struct ReactorState {
+    cursor: u64,
+    stored: u64,
+    outage: Option<Outage>,
+    causes: HashMap<String, u32>,
+    causes_by_age: VecDeque<String>,
+    buckets: HashMap<String, Bucket>,
+}
+
+impl ReactorState {
+    /// Starts behind `cursor`. `causes` are those that are known from before, oldest first.
+    pub(super) fn new(cursor: u64, causes: Vec<(String, u32)>) -> ReactorState {
+        let mut state = ReactorState {
+            cursor,
+            stored: cursor,
+            outage: None,
+            causes: HashMap::new(),
+            causes_by_age: VecDeque::new(),
+            buckets: HashMap::new(),
+        };
+        for (cause, depth) in causes {
+            state.note_cause(cause, depth);
+        }
+        state
+    }
+
+    /// Notes that events up to `head` came while nobody was here, and how old of them is too old.
+    pub(super) fn note_outage(&mut self, head: u64, before_us: i64) {
+        if head > self.cursor {
+            self.outage = Some(Outage { until: head, before_us, skipped: Skipped::default() });
+        }
+    }
+
+    /// Returns the last event that is done with.
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Notes that everything up to this event is done with.
+    pub(super) fn advance(&mut self, offset: u64) {
+        self.cursor = self.cursor.max(offset);
+    }
+
+    /// Returns the cursor if the disk has an older one.
+    pub(super) fn unstored(&self) -> Option<u64> {
+        (self.cursor > self.stored).then_some(self.cursor)
+    }
+
+    /// Returns how many events the disk's cursor is behind.
+    pub(super) fn unstored_count(&self) -> u64 {
+        self.cursor - self.stored
+    }
+
+    /// Notes that the disk has this cursor.
+    pub(super) fn note_stored(&mut self, cursor: u64) {
+        self.stored = cursor;
+    }
+
+    /// Notes that what bears this jid or key comes from a reaction of this depth.
+    pub(super) fn note_cause(&mut self, cause: String, depth: u32) {
+        if self.causes.insert(cause.clone(), depth).is_none() {
+            self.causes_by_age.push_back(cause);
+        }
+        while self.causes_by_age.len() > MAX_CAUSES {
+            let Some(oldest) = self.causes_by_age.pop_front() else { break };
+            self.causes.remove(&oldest);
+        }
+    }
+
+    /// Forgets the limits of rules that there are no more.
+    pub(super) fn reload(&mut self, rules: &Rules) {
+        self.buckets.retain(|tag, _| rules.has(tag));
+    }
+
+    /// Judges an event that some rule matches.
+    pub(super) fn judge(&mut self, rules: &Rules, event: Seen<'_>, data: &Map) -> Verdict {
+        if data.text("user") == Some(USER) {
+            return Verdict::Ignore;
+        }
+        if self.is_too_old(event) {
+            return Verdict::Skip;
+        }
+        let cause = self.cause(event.tag, data);
+        let depth = cause.as_ref().map_or(1, |(_, depth)| depth + 1);
+        if let Some((cause, _)) = cause.filter(|_| depth > MAX_DEPTH) {
+            return Verdict::Loop { cause };
+        }
+        let (mut paths, mut limited) = (Vec::new(), Vec::new());
+        for rule in rules.matching(event.tag) {
+            match self.take_token(&rule.tag, event.stamp_us) {
+                Ok(()) => paths.extend(rule.paths.iter().cloned()),
+                Err(named) => limited.extend(named),
+            }
+        }
+        Verdict::React { paths, depth, limited }
+    }
+
+    /// Returns what was skipped, once the outage is over.
+    pub(super) fn end_of_outage(&mut self, event: Seen<'_>) -> Option<Skipped> {
+        let over = |outage: &mut Outage| event.offset >= outage.until || event.stamp_us >= outage.before_us;
+        let outage = self.outage.take_if(over)?;
+        (outage.skipped.count > 0).then_some(outage.skipped)
+    }
+
+    fn is_too_old(&mut self, event: Seen<'_>) -> bool {
+        let Some(outage) = &mut self.outage else { return false };
+        if event.offset > outage.until || event.stamp_us >= outage.before_us {
+            return false;
+        }
+        let skipped = &mut outage.skipped;
+        if skipped.count == 0 {
+            skipped.first = event.offset;
+        }
+        skipped.count += 1;
+        skipped.last = event.offset;
+        if skipped.tags.len() < MAX_NAMED && !skipped.tags.iter().any(|tag| tag == event.tag) {
+            skipped.tags.push(event.tag.to_owned());
+        }
+        true
+    }
+
+    /// Finds the reaction behind an event: by the jid in its tag, or by the key in its data.
+    fn cause(&self, tag: &str, data: &Map) -> Option<(String, u32)> {
+        let parts: Vec<&str> = tag.splitn(4, '/').collect();
+        let name = match parts.as_slice() {
+            ["salt", "job" | "run" | "wheel", jid, ..] => jid,
+            [jid] if self.causes.contains_key(*jid) => jid,
+            _ => data.text(KEY)?,
+        };
+        self.causes.get(name).map(|depth| (name.to_owned(), *depth))
+    }
+
+    /// Takes a token of this rule; if there is none, tells whether the rule shall be named now.
+    fn take_token(&mut self, rule: &str, now_us: i64) -> Result<(), Option<Limited>> {
+        const TOKEN: i64 = 1_000_000;
+        let full = Bucket { level: BURST * TOKEN, at_us: now_us, dropped: 0, named_us: None };
+        let bucket = self.buckets.entry(rule.to_owned()).or_insert(full);
+        let passed = now_us.saturating_sub(bucket.at_us).clamp(0, BURST * TOKEN);
+        bucket.level = (bucket.level + passed * RATE_PER_S).min(BURST * TOKEN);
+        bucket.at_us = bucket.at_us.max(now_us);
+        if bucket.level >= TOKEN {
+            bucket.level -= TOKEN;
+            return Ok(());
+        }
+        bucket.dropped += 1;
+        if bucket.named_us.is_some_and(|named| now_us < named + LIMITED_EVERY_US) {
+            return Err(None);
+        }
+        bucket.named_us = Some(now_us);
+        Err(Some(Limited { rule: rule.to_owned(), dropped: std::mem::take(&mut bucket.dropped) }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

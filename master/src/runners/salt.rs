@@ -1,0 +1,79 @@
+//! `salt`: publishes a job from the master's side.
+
+use proto::map;
+use proto::value::{Map, MapExt, Value};
+
+use super::args::{self, Args};
+use super::{Function, Runner, RunnerContext};
+use crate::command::{Command, CommandError, PublishRequest, Reply};
+
+pub(super) const RUNNER: Runner = Runner {
+    name: "salt",
+    functions: &[Function { name: "execute", usage: EXECUTE, run: |context, args| Box::pin(execute(context, args)) }],
+};
+
+const EXECUTE: &str = "salt.execute TGT FUN [arg=[…]] [kwarg={…}] [tgt_type=glob] [ret=…]";
+
+/// Publishes a job and returns its jid and minions at once; `jobs.lookup_jid` has the returns.
+async fn execute(context: RunnerContext<'_>, mut args: Args) -> Result<Value, CommandError> {
+    let tgt = args.need(0, "tgt", EXECUTE)?;
+    let fun = args.need(1, "fun", EXECUTE)?;
+    let mut positional = match args.take(2, "arg") {
+        None => Vec::new(),
+        Some(Value::List(items)) => items,
+        Some(other) => vec![other],
+    };
+    let ret = args.kwarg.take("ret");
+    let named = match args.kwarg.take("kwarg") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Map(map)) => map,
+        Some(other) => return Err(args::invalid(&format!("kwarg must be a map, not {}", other.kind()), EXECUTE)),
+    };
+    let tgt_type = args.kwarg.take("tgt_type");
+    args.finish(3, EXECUTE)?;
+    positional.extend(as_keywords(named));
+    publish(context, tgt, tgt_type, fun, positional, ret).await
+}
+
+/// Returns keyword arguments as they go out at the end of a job's arguments.
+pub(super) fn as_keywords(named: Map) -> Option<Value> {
+    if named.is_empty() {
+        return None;
+    }
+    let mut keywords = map! { "__kwarg__" => true };
+    keywords.extend(named);
+    Some(keywords.into())
+}
+
+/// Publishes and tells the jid and who it is for.
+pub(super) async fn publish(
+    context: RunnerContext<'_>,
+    tgt: Value,
+    tgt_type: Option<Value>,
+    fun: Value,
+    arg: Vec<Value>,
+    ret: Option<Value>,
+) -> Result<Value, CommandError> {
+    let default = if matches!(tgt, Value::List(_)) { "list" } else { "glob" };
+    let text = |value: Option<Value>, default: &str| match value {
+        Some(Value::Str(text)) => text,
+        _ => default.to_owned(),
+    };
+    let request = PublishRequest {
+        tgt_type: text(tgt_type, default),
+        tgt,
+        fun,
+        arg,
+        ret: text(ret, ""),
+        jid: None,
+        ttl: None,
+        metadata: None,
+    };
+    match context.door.ask(context.caller.clone(), Command::Publish(request)).await? {
+        Reply::Published(published) => {
+            let ids: Vec<Value> = published.minions.iter().map(Value::from).collect();
+            Ok(map! { "jid" => &published.jid, "minions" => ids }.into())
+        }
+        _ => Err(CommandError::Internal("the master answered something else than was asked".into())),
+    }
+}

@@ -1,0 +1,289 @@
+//! One DEALER connection: judged, in limbo or accepted, its loads committed in order and acknowledged cumulatively.
+
+use bytes::Bytes;
+use proto::ids::MinionId;
+use proto::keys::PublicKey;
+use proto::map;
+use proto::message::{MAX_LIMBO_LOAD, Push, SessionState, Spooled, Welcome};
+use proto::tag::Tag;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use transport::{Established, Incoming, Link, LinkClosed, Multipart};
+
+use super::inflight::{Inflight, Load};
+use super::registry::Control;
+use super::{LIMBO, SessionParts};
+use crate::bus::{CommitError, Committed};
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Without rights, until the key is accepted or the time is over.
+    Limbo(SessionState),
+    /// The key is accepted.
+    Accepted,
+}
+
+/// Why a session ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// The peer went away, or broke the protocol.
+    #[error("the connection closed")]
+    Closed(#[from] LinkClosed),
+    /// The peer does not read what it is sent.
+    #[error("the peer does not read its replies")]
+    NotReading(#[from] transport::SendError),
+    /// The key is no longer accepted.
+    #[error("the key is no longer accepted")]
+    Revoked,
+    /// Too long without rights.
+    #[error("not accepted within {} s", LIMBO.as_secs())]
+    LimboOver,
+    /// Another connection took over.
+    #[error("another connection of this minion took over")]
+    Replaced,
+    /// A load could not be logged: the minion is to send it again.
+    #[error("a load could not be logged")]
+    NotLogged(#[source] CommitError),
+    /// The master is stopping.
+    #[error("the master is stopping")]
+    Stopping,
+}
+
+/// The session of one DEALER.
+pub(super) struct Dealer<'a> {
+    pub(super) id: MinionId,
+    pub(super) key: [u8; 32],
+    pub(super) peer: Established,
+    pub(super) parts: &'a SessionParts,
+    pub(super) phase: Phase,
+    /// What the last `welcome` said.
+    pub(super) welcomed: Option<SessionState>,
+    pub(super) number: u64,
+    /// REQ peers put an empty frame before their load and want it back.
+    pub(super) envelope: bool,
+    pub(super) inflight: Inflight,
+    pub(super) denied: u64,
+}
+
+/// Serves one DEALER until it closes.
+pub(super) async fn run(mut peer: Established, key: [u8; 32], parts: SessionParts, stop: CancellationToken) {
+    let id = match MinionId::parse_bytes(&peer.info.identity) {
+        Ok(id) => id,
+        Err(error) => return bad_id(&mut peer, &parts, error.to_string(), stop).await,
+    };
+    let conn = peer.info.conn;
+    let control = parts.registry.enter(conn, &id);
+    let envelope = peer.info.socket_type == transport::SocketType::Req;
+    let mut dealer = Dealer {
+        id: id.clone(),
+        key,
+        peer,
+        parts: &parts,
+        phase: Phase::Limbo(SessionState::Pending),
+        welcomed: None,
+        number: 0,
+        envelope,
+        inflight: Inflight::default(),
+        denied: 0,
+    };
+    let ended = dealer.run(control, &stop).await;
+    dealer.give_back().await;
+    parts.registry.leave(conn);
+    tracing::debug!(minion_id = %id, error = &ended as &dyn std::error::Error, "session ended");
+}
+
+/// Tells a peer that its id cannot be one, and keeps it for a while: it would come back at once.
+async fn bad_id(peer: &mut Established, parts: &SessionParts, reason: String, stop: CancellationToken) {
+    tracing::warn!(peer = %peer.info.addr, reason, "a minion with an impossible id");
+    let welcome = welcome(parts, SessionState::BadId, 0, 0, Some(reason));
+    if peer.link.sender().try_send(Bytes::from(welcome.encode())).is_err() {
+        return;
+    }
+    let idle = async { while peer.link.recv().await.is_ok() {} };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = tokio::time::timeout(LIMBO, idle) => {}
+    }
+}
+
+fn welcome(parts: &SessionParts, state: SessionState, session: u64, serial: u64, reason: Option<String>) -> Push {
+    Push::Welcome(Welcome { state, session, serial, ping_s: parts.ping.as_secs(), reason })
+}
+
+/// Reads the next message; while the window is full only writes and watches over the connection.
+async fn hear(link: &mut Link, full: bool) -> Result<Incoming, LinkClosed> {
+    if full { Err(link.recv_paused().await) } else { link.recv().await }
+}
+
+/// Splits a request into its envelope and its load. DEALER sends one frame, REQ an empty one first.
+pub(super) fn open_envelope(frames: &[Bytes]) -> Option<(bool, &Bytes)> {
+    match frames {
+        [load] => Some((false, load)),
+        [empty, load] if empty.is_empty() => Some((true, load)),
+        _ => None,
+    }
+}
+
+impl Dealer<'_> {
+    async fn run(&mut self, mut control: mpsc::Receiver<Control>, stop: &CancellationToken) -> Ended {
+        if let Err(ended) = self.judge().await {
+            return ended;
+        }
+        let limbo = Instant::now() + LIMBO;
+        let ended = loop {
+            let full = self.inflight.is_full();
+            let in_limbo = self.phase != Phase::Accepted;
+            let step = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Ended::Stopping),
+                told = control.recv() => self.told(told).await,
+                Some((load, outcome)) = self.inflight.next(), if !self.inflight.is_empty() => {
+                    self.committed(load, outcome).await
+                }
+                incoming = hear(&mut self.peer.link, full) => match incoming {
+                    Ok(Incoming::Message(frames)) => self.message(&frames).await,
+                    Ok(Incoming::Subscribe(_) | Incoming::Unsubscribe(_)) => Ok(()),
+                    Err(closed) => Err(closed.into()),
+                },
+                () = tokio::time::sleep_until(limbo), if in_limbo => Err(Ended::LimboOver),
+            };
+            if let Err(ended) = step {
+                break ended;
+            }
+        };
+        if self.phase != Phase::Accepted {
+            self.parts.registry.leave_limbo();
+        }
+        ended
+    }
+
+    /// Asks how the master sees this key, tells the peer, and fires `salt/auth`.
+    async fn judge(&mut self) -> Result<(), Ended> {
+        if !self.parts.registry.enter_limbo() {
+            return Err(Ended::LimboOver);
+        }
+        self.rejudge().await
+    }
+
+    async fn rejudge(&mut self) -> Result<(), Ended> {
+        let key = PublicKey::X25519(self.key);
+        let judgement = self.parts.keys.judge(&self.id, &key).await;
+        if self.welcomed == Some(judgement.state) {
+            return Ok(());
+        }
+        self.welcomed = Some(judgement.state);
+        if self.parts.registry.tells_auth(&self.id, judgement.state) {
+            self.fire_auth(judgement.state, &key);
+        }
+        let session = if judgement.state == SessionState::Accepted {
+            self.parts.registry.leave_limbo();
+            self.phase = Phase::Accepted;
+            self.number = self.parts.registry.number();
+            self.number
+        } else {
+            self.phase = Phase::Limbo(judgement.state);
+            0
+        };
+        let serial = match self.parts.jobs.since(&self.id).await {
+            Ok((serial, _)) => serial,
+            Err(_) => return Err(Ended::Stopping),
+        };
+        self.push(&welcome(self.parts, judgement.state, session, serial, judgement.reason))
+    }
+
+    fn fire_auth(&self, state: SessionState, key: &PublicKey) {
+        let (result, act) = match state {
+            SessionState::Accepted => (true, "accept"),
+            SessionState::Pending => (true, "pend"),
+            SessionState::Rejected => (false, "reject"),
+            SessionState::Full => (false, "full"),
+            SessionState::Denied | SessionState::Duplicate | SessionState::BadId => (false, "denied"),
+        };
+        let data = map! { "result" => result, "act" => act, "id" => &self.id, "pub" => key.to_pem() };
+        self.parts.bus.try_fire(Tag::auth(), &data);
+    }
+
+    async fn told(&mut self, told: Option<Control>) -> Result<(), Ended> {
+        match told {
+            None | Some(Control::Replaced) => Err(Ended::Replaced),
+            Some(Control::Attached | Control::Detached) => Ok(()),
+            Some(Control::Rejudge) if self.phase == Phase::Accepted => {
+                // A revoked key loses its connection at once; what the key is now, the next connection learns.
+                if self.parts.keys.id_of(&self.key).contains(&self.id) { Ok(()) } else { Err(Ended::Revoked) }
+            }
+            Some(Control::Rejudge) => self.rejudge().await,
+        }
+    }
+
+    async fn message(&mut self, frames: &[Bytes]) -> Result<(), Ended> {
+        let Some((envelope, load)) = open_envelope(frames) else {
+            tracing::debug!(minion_id = %self.id, frames = frames.len(), "a request has one frame; ignored");
+            return Ok(());
+        };
+        self.envelope = envelope;
+        if self.phase != Phase::Accepted && load.len() > MAX_LIMBO_LOAD {
+            return self.refuse_large(load);
+        }
+        self.request(load).await
+    }
+
+    /// Hands a load to the bus; its acknowledgement follows when it is in the log.
+    pub(super) fn in_flight(&mut self, load: Load) {
+        self.inflight.push(load);
+    }
+
+    async fn committed(&mut self, load: Load, outcome: Result<Committed, CommitError>) -> Result<(), Ended> {
+        let mut acknowledged = self.settle(load, outcome).await?;
+        // Loads that are decided already are acknowledged together.
+        while let Some((load, outcome)) = self.inflight.ready() {
+            let next = self.settle(load, outcome).await?;
+            if next.spool != acknowledged.spool {
+                self.push(&Push::Ack(acknowledged))?;
+            }
+            acknowledged = next;
+        }
+        self.push(&Push::Ack(acknowledged))
+    }
+
+    async fn settle(&mut self, load: Load, outcome: Result<Committed, CommitError>) -> Result<Spooled, Ended> {
+        match outcome {
+            Ok(committed) => {
+                if committed.gap > 0 {
+                    let data = map! { "id" => &self.id, "loads" => committed.gap, "n" => load.at.n };
+                    self.parts.bus.try_fire(Tag::dropped(&self.id), &data);
+                }
+                Ok(load.at)
+            }
+            Err(error) => {
+                if let Some(jid) = &load.ret {
+                    self.parts.jobs.take_back(&self.id, jid).await;
+                }
+                Err(Ended::NotLogged(error))
+            }
+        }
+    }
+
+    /// Takes back what was admitted and not logged when the session ends.
+    async fn give_back(&mut self) {
+        while let Some((load, outcome)) = self.inflight.next().await {
+            if outcome.is_err()
+                && let Some(jid) = &load.ret
+            {
+                self.parts.jobs.take_back(&self.id, jid).await;
+            }
+        }
+    }
+
+    /// Sends something to this peer.
+    pub(super) fn push(&mut self, push: &Push) -> Result<(), Ended> {
+        let load = Bytes::from(push.encode());
+        let frames: Multipart = if self.envelope { vec![Bytes::new(), load].into() } else { load.into() };
+        if self.envelope && !matches!(push, Push::Reply(_)) {
+            // A REQ socket takes one answer to one request; it has no ear for anything else.
+            return Ok(());
+        }
+        Ok(self.peer.link.sender().try_send(frames)?)
+    }
+}

@@ -1,0 +1,125 @@
+//! The native wire, connection by connection (native-wire.md): who says hello, who is in limbo, who has a session.
+//!
+//! ```text
+//!  4506  NULL  ── hello ──────────────────────────────────────────────► closed
+//!        CURVE ── judged ──► limbo ──(key accepted)──► accepted ──(session)──► daemon or call
+//!                              └─(60 s)──► closed         └─(key rejected or deleted)──► closed at once
+//!  4505  CURVE ── m/<own id> ──► waits for its session (60 s) ──► attached: gets publications
+//! ```
+//!
+//! Each connection has one task, which owns the socket, decodes, seals and opens. The [`Registry`] is what they share:
+//! who is there, and where to send a job. Identity comes from the key that CURVE proved, never from a load.
+
+mod dealer;
+mod hello;
+mod inflight;
+mod registry;
+mod requests;
+mod subscriber;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::map;
+use proto::message::hello::HelloReply;
+use proto::tag::Tag;
+use proto::value::MapExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use transport::{Established, Listener, Mechanism, SocketType};
+
+use crate::bus::Bus;
+use crate::jobs::Jobs;
+use crate::keys::{KeyChange, KeyState, Keys};
+
+pub use registry::{MinionView, Registry};
+
+/// How long a session without rights, or a SUB without a session, is kept (design §3).
+const LIMBO: Duration = Duration::from_secs(60);
+/// How many sessions without rights there may be. Beyond that, newcomers are told `full` by a silent close.
+const MAX_LIMBO: usize = 1_000;
+/// How long a daemon may take to prove that it is alive when another one claims its id.
+const DUPLICATE_PROBE: Duration = Duration::from_secs(5);
+/// How long a stopping master waits for its sessions to hand over what they hold.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What every session task needs.
+#[derive(Clone)]
+pub struct SessionParts {
+    /// Where events go.
+    pub bus: Bus,
+    /// Where returns are judged.
+    pub jobs: Jobs,
+    /// Where keys are judged.
+    pub keys: Keys,
+    /// Who is there.
+    pub registry: Registry,
+    /// What a `hello` is answered.
+    pub hello: Arc<HelloReply>,
+    /// How often the master sends PING.
+    pub ping: Duration,
+}
+
+/// Serves both ports until the token is cancelled; then closes every session.
+pub async fn serve(mut requests: Listener, mut publications: Listener, parts: SessionParts, stop: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    let mut changes = parts.keys.watch_changes();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            peer = requests.accept() => spawn_request_peer(&mut tasks, peer, &parts, &stop),
+            peer = publications.accept() => {
+                tasks.spawn(subscriber::run(peer, parts.clone(), stop.clone()));
+            }
+            change = changes.recv() => match change {
+                Ok(change) => {
+                    tell_change(&parts.bus, &change);
+                    parts.registry.rejudge(&change.id);
+                }
+                // So many keys changed at once that some were missed: look at all of them.
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => parts.registry.rejudge_all(),
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+            },
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+        }
+    }
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(sessions = tasks.len(), "sessions did not close in time; they are cut");
+    }
+}
+
+/// Fires `salt/key` with the acts of Salt 3008. A key that only just arrived is told by `salt/auth`.
+fn tell_change(bus: &Bus, change: &KeyChange) {
+    let act = match (change.from, change.to) {
+        (None, _) => return,
+        (Some(_), None) => "delete",
+        (Some(_), Some(KeyState::Accepted)) => "accepted",
+        (Some(_), Some(KeyState::Denied)) => "denied",
+        (Some(_), Some(KeyState::Pending)) => "pending",
+        (Some(_), Some(KeyState::Rejected)) => "rejected",
+    };
+    let mut data = map! { "result" => true, "act" => act, "id" => &change.id };
+    if change.to.is_some() {
+        data.set("pub", change.key.to_pem());
+    }
+    bus.try_fire(Tag::key(), &data);
+}
+
+fn spawn_request_peer(tasks: &mut JoinSet<()>, peer: Established, parts: &SessionParts, stop: &CancellationToken) {
+    let (parts, stop) = (parts.clone(), stop.clone());
+    match peer.info.mechanism {
+        Mechanism::Null => {
+            tasks.spawn(hello::run(peer, parts.hello));
+        }
+        Mechanism::Curve { key } if matches!(peer.info.socket_type, SocketType::Dealer | SocketType::Req) => {
+            tasks.spawn(dealer::run(peer, key, parts, stop));
+        }
+        Mechanism::Curve { .. } => {
+            tracing::debug!(peer = %peer.info.addr, "only DEALER and REQ have business on the request port");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,372 @@
+//! The daemon: starts every part in order, reloads what can be reloaded, stops them in reverse and names any that did not.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use proto::ids::Jid;
+use proto::map;
+use proto::message::Kind;
+use proto::tag::Tag;
+use proto::value::{Map, MapExt, Value};
+use render::yaml::{self, Source};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::{error, info, warn};
+
+use crate::beacons::{self, Beacons, Setup};
+use crate::config::{self, Config, Fingerprint, Overrides};
+use crate::executor::{self, Executor, Limit, Limits, MAX_RETURN_SIZE};
+use crate::grains::{self, GrainsContext};
+use crate::jids::Jids;
+use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
+use crate::local_bus::LocalBus;
+
+/// How often the configuration's files are looked at: a few `stat` calls.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How long running jobs may take to end: longer than the executor gives them.
+const EXECUTOR_GRACE: Duration = Duration::from_secs(12);
+/// How long any other part may take to stop.
+const PART_GRACE: Duration = Duration::from_secs(5);
+/// Options that are read once, at the start.
+const FIXED: [&str; 9] =
+    ["id", "master", "master_port", "publish_port", "root_dir", "pki_dir", "cachedir", "master_finger", "master_key"];
+
+/// The parts of a running minion.
+struct Daemon {
+    config: Config,
+    overrides: Overrides,
+    files: Fingerprint,
+    options: watch::Sender<Arc<Map>>,
+    grains: watch::Sender<Arc<Map>>,
+    link: Link,
+    executor: Executor,
+    beacons: Beacons,
+    setups: Vec<Setup>,
+    /// What was started, in that order.
+    started: Vec<(&'static str, JoinHandle<()>)>,
+    jids_thread: std::thread::JoinHandle<()>,
+}
+
+/// Runs the minion until a signal ends it.
+pub async fn run(config: Config, overrides: Overrides) -> anyhow::Result<()> {
+    // Before anything that takes time: a signal meanwhile is a clean stop.
+    let mut term = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let hup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let mut daemon = Daemon::start(config, overrides).await?;
+    notify(&[NotifyState::Ready]);
+    info!(id = %daemon.config.id, master = daemon.config.master, "ready");
+    tokio::select! {
+        _ = term.recv() => info!("SIGTERM: stopping"),
+        _ = int.recv() => info!("SIGINT: stopping"),
+        () = daemon.watch(hup) => {}
+    }
+    notify(&[NotifyState::Stopping]);
+    daemon.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Returns where the master is and who we are; makes the key pair at the first start.
+pub fn target(config: &Config) -> anyhow::Result<Target> {
+    Ok(Target {
+        id: config.id.clone(),
+        host: config.master.clone(),
+        request_port: config.request_port,
+        publish_port: config.publish_port,
+        pki_dir: config.pki_dir.clone(),
+        key: keys::own(&config.pki_dir).context("failed to get the minion's key pair")?,
+        demands: config.master_demands.clone(),
+        heartbeat: config.heartbeat,
+    })
+}
+
+/// Reads all grains. Blocks.
+pub fn collect_grains(config: &Config) -> Map {
+    let path = config.folder.join("grains");
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => match yaml::load(&text, &Source { name: &path.display().to_string() }) {
+            Ok(Value::Map(map)) => Some(map),
+            Ok(Value::Null) => None,
+            Ok(other) => {
+                warn!("{}: a grains file is a map, not {}; it is ignored", path.display(), other.kind());
+                None
+            }
+            Err(error) => {
+                warn!("{error}; the grains file is ignored");
+                None
+            }
+        },
+        Err(_) => None,
+    };
+    let master = Value::from(config.master.as_str());
+    let cx = GrainsContext { id: config.id.as_str(), master: &master, config: &config.options, file: file.as_ref() };
+    grains::collect(&cx)
+}
+
+impl Daemon {
+    async fn start(config: Config, overrides: Overrides) -> anyhow::Result<Daemon> {
+        let files = config::fingerprint(&config.folder, &config.options);
+        let target = target(&config)?;
+        config.remember_id();
+        info!(fingerprint = %target.key.fingerprint, "key pair");
+        let grains = blocking({
+            let config = config.clone();
+            move || collect_grains(&config)
+        })
+        .await?;
+        let (jids, owed, jids_thread) =
+            Jids::open(&config.cachedir).context("failed to open the memory of jobs; the minion cannot run without it")?;
+        let (link, jobs, link_task) =
+            Link::spawn(link_parts(&config, target, &grains, jids.clone())).context("failed to start")?;
+        let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
+        let (grains_sender, grains_receiver) = watch::channel(Arc::new(grains));
+        let parts = executor::Parts {
+            id: config.id.to_string(),
+            config: options,
+            grains: grains_receiver,
+            events: link.events(config.id.clone(), LocalBus::default()),
+            returns: Intake::returns(link.clone(), jids.clone()),
+            limit: Limit {
+                max_return_size: config.max_return_size.unwrap_or(MAX_RETURN_SIZE),
+                folder: config.cachedir.join("returns"),
+            },
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
+        };
+        let (executor, executor_task) = Executor::spawn(parts, limits(&config));
+        greet(&config, &link, &grains_sender.borrow().clone(), owed).await;
+        let intake = IntakeParts { id: config.id.clone(), executor: executor.clone(), jids, link: link.clone() };
+        let intake_task = tokio::spawn(Intake::run(intake, jobs));
+        let setups = read_beacons(&config, &[]);
+        let (beacons, beacons_task) = Beacons::spawn(beacon_parts(&config, &link, &executor), setups.clone());
+        let started = vec![
+            ("link", link_task),
+            ("intake", intake_task),
+            ("executor", executor_task),
+            ("beacons", beacons_task),
+        ];
+        let (options, grains) = (options_sender, grains_sender);
+        Ok(Daemon { config, overrides, files, options, grains, link, executor, beacons, setups, started, jids_thread })
+    }
+
+    /// Reloads at SIGHUP and when a file has changed. Never ends.
+    async fn watch(&mut self, mut hup: Signal) {
+        let mut ticks = interval(WATCH_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = hup.recv() => info!("SIGHUP: reading the configuration"),
+                _ = ticks.tick() => {
+                    let files = config::fingerprint(&self.config.folder, &self.config.options);
+                    if files == self.files {
+                        continue;
+                    }
+                    info!("the configuration has changed");
+                }
+            }
+            self.reload().await;
+        }
+    }
+
+    /// Takes a new configuration, or keeps the old one if the new one is bad.
+    async fn reload(&mut self) {
+        notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        self.files = config::fingerprint(&self.config.folder, &self.config.options);
+        match Config::load(&self.config.folder, &self.overrides) {
+            Ok(config) => self.take(config).await,
+            Err(refused) => {
+                error!("the new configuration is refused, the old one stays in force: {:#}", anyhow::Error::new(refused));
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    async fn take(&mut self, config: Config) {
+        config.warnings.iter().for_each(|warning| warn!("{warning}"));
+        for option in FIXED {
+            if config.options.at(option) != self.config.options.at(option) {
+                warn!("option {option} has changed; the change takes effect at the next start");
+            }
+        }
+        self.setups = read_beacons(&config, &self.setups);
+        self.beacons.replace(self.setups.clone());
+        self.options.send_replace(Arc::new(config.options.clone()));
+        self.config = config;
+        let config = self.config.clone();
+        if let Ok(grains) = blocking(move || collect_grains(&config)).await
+            && **self.grains.borrow() != grains
+        {
+            self.link.set_grains(&grains).await;
+            self.grains.send_replace(Arc::new(grains));
+        }
+        info!(beacons = self.setups.len(), "the configuration is in force");
+    }
+
+    /// Stops the parts in reverse order: no more events, then jobs and their returns, then what carries them.
+    async fn stop(self) {
+        let Daemon { link, executor, beacons, mut started, jids_thread, .. } = self;
+        drop(beacons);
+        join_part(started.pop(), PART_GRACE).await;
+        executor.stop().await;
+        join_part(started.pop(), EXECUTOR_GRACE).await;
+        link.stop().await;
+        drop(executor);
+        // The intake ends with the link, which feeds it.
+        let (intake, link_task) = (started.pop(), started.pop());
+        join_part(link_task, PART_GRACE).await;
+        join_part(intake, PART_GRACE).await;
+        drop(link);
+        let waited = tokio::task::spawn_blocking(move || jids_thread.join());
+        if !matches!(timeout(PART_GRACE, waited).await, Ok(Ok(Ok(())))) {
+            warn!(part = "jids", "did not stop in time");
+        }
+    }
+}
+
+fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids) -> link::Parts {
+    let vouching = config.autosign_grains.iter();
+    let autosign: Map =
+        vouching.filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone()))).collect();
+    link::Parts {
+        target,
+        kind: Kind::Daemon,
+        grains: Some(grains.clone()),
+        autosign_grains: (!autosign.is_empty()).then_some(autosign),
+        pace: config.pace,
+        first_delay: random_share(config.random_startup_delay),
+        jids: Some(jids),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let default = Limits::default();
+    Limits {
+        max_running: config.max_jobs.unwrap_or(default.max_running),
+        max_waiting: config.waiting_jobs.unwrap_or(default.max_waiting),
+        deadline: config.job_deadline.unwrap_or(default.deadline),
+    }
+}
+
+fn beacon_parts(config: &Config, link: &Link, executor: &Executor) -> beacons::Parts {
+    beacons::Parts {
+        id: config.id.clone(),
+        link: link.clone(),
+        executor: executor.clone(),
+        loop_interval: config.loop_interval,
+        before_connect: config.beacons_before_connect,
+    }
+}
+
+/// Reads the beacons. One that is bad now stays as it was, if it was there before.
+fn read_beacons(config: &Config, before: &[Setup]) -> Vec<Setup> {
+    let (mut setups, errors) = beacons::read(&config.beacons, |name| config.beacon_place(name).to_owned());
+    for refused in errors {
+        match before.iter().find(|setup| setup.name == refused.name) {
+            Some(old) => {
+                error!("{}: beacon {}: {}; its old configuration stays in force", refused.place, refused.name, refused.why);
+                setups.push(old.clone());
+            }
+            None => error!("{refused}"),
+        }
+    }
+    setups
+}
+
+/// Puts what comes first into the spool: the start events, and returns from before a restart.
+async fn greet(config: &Config, link: &Link, grains: &Map, owed: Vec<(Jid, Map)>) {
+    let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let started = Tag::started(&config.id);
+    let chosen: Map = config
+        .start_event_grains
+        .iter()
+        .filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone())))
+        .collect();
+    for tag in config.legacy_start_event.then(Tag::minion_start).into_iter().chain([started]) {
+        let mut data = start_event(config.id.as_str(), &tag, unix_s);
+        if !chosen.is_empty() {
+            data.set("grains", chosen.clone());
+        }
+        link.fire(&tag, &data).await;
+    }
+    for (jid, load) in owed {
+        if let Err(refused) = link.put_return(jid.clone(), load).await {
+            warn!(%jid, %refused, "a return from before the restart is not sent");
+        }
+    }
+}
+
+/// Builds a start event as Salt's minion sends it.
+fn start_event(id: &str, tag: &Tag, unix_s: u64) -> Map {
+    map! {
+        "id" => id,
+        "cmd" => "_minion_event",
+        "pretag" => Value::Null,
+        "data" => format!("Minion {id} started at {}", asctime(unix_s)),
+        "tag" => tag.as_str(),
+        "ts" => unix_s,
+    }
+}
+
+/// Formats a moment as C's `asctime` does, in UTC: `Fri Nov 20 23:51:51 2026`.
+fn asctime(unix_s: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let ([year, month, day], [hour, minute, second]) = proto::ids::civil(unix_s.cast_signed());
+    let weekday = DAYS[usize::try_from(unix_s / 86_400 % 7).unwrap_or_default()];
+    let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"???");
+    format!("{weekday} {month} {day:2} {hour:02}:{minute:02}:{second:02} {year}")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a thread of the minion failed")
+}
+
+async fn join_part(part: Option<(&'static str, JoinHandle<()>)>, grace: Duration) {
+    let Some((name, task)) = part else { return };
+    match timeout(grace, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failed)) => error!(part = name, error = %failed, "failed"),
+        Err(_) => warn!(part = name, "did not stop in time"),
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Returns a random share of a delay.
+fn random_share(delay: Duration) -> Duration {
+    use ring::rand::{SecureRandom, SystemRandom};
+    let mut byte = [0];
+    // Without random bytes the whole delay is taken.
+    let share = SystemRandom::new().fill(&mut byte).map_or(255, |()| byte[0]);
+    delay.mul_f64(f64::from(share) / 255.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_event_is_salts() {
+        let event = start_event("m1", &Tag::minion_start(), 1_795_218_711);
+        assert_eq!(
+            Value::Map(event).to_json().to_string(),
+            r#"{"id":"m1","cmd":"_minion_event","pretag":null,"data":"Minion m1 started at Fri Nov 20 23:51:51 2026","tag":"minion_start","ts":1795218711}"#
+        );
+    }
+
+    #[test]
+    fn days_below_ten_are_padded_with_a_blank() {
+        assert_eq!(asctime(1_793_577_600), "Mon Nov  2 00:00:00 2026");
+    }
+}

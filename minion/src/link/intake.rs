@@ -1,0 +1,202 @@
+//! From a publication to a started job: expiry, target, the jid on the disk, then the executor.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use proto::ids::{Jid, MinionId};
+use proto::map;
+use proto::message::Publish;
+use proto::target::{BadTarget, Target, TgtType};
+use proto::value::{Map, MapExt, Value};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tracing::{debug, error, info, warn};
+
+use super::Link;
+use crate::executor::{Executor, Job, Return, ReturnSink, StartError};
+use crate::jids::{Begun, JidError, Jids};
+
+/// Jobs whose jids are written at the same time: one fsync covers all that wait together.
+const AT_ONCE: usize = 32;
+
+/// What the intake needs.
+#[derive(Clone)]
+pub struct IntakeParts {
+    /// The minion's id.
+    pub id: MinionId,
+    /// Where jobs run.
+    pub executor: Executor,
+    /// Which jobs were seen.
+    pub jids: Jids,
+    /// Where returns go.
+    pub link: Link,
+}
+
+/// The way of jobs from the link to the executor, and of their returns back.
+pub struct Intake;
+
+/// What becomes of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Expired,
+    NoMatch,
+    /// This version cannot tell whether it is meant; the master thinks so.
+    Run,
+    Unreadable(BadTarget),
+}
+
+impl Intake {
+    /// Starts the jobs that come in, until the link has ended.
+    pub async fn run(parts: IntakeParts, mut jobs: mpsc::Receiver<Publish>) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut starting = JoinSet::new();
+        while let Some(publish) = jobs.recv().await {
+            while starting.try_join_next().is_some() {}
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+            let parts = parts.clone();
+            starting.spawn(async move {
+                parts.take(publish).await;
+                drop(place);
+            });
+        }
+        while starting.join_next().await.is_some() {}
+    }
+
+    /// Returns the sink for the executor's returns: on the disk first, then to the master.
+    pub fn returns(link: Link, jids: Jids) -> Arc<dyn ReturnSink> {
+        Arc::new(Returns { link, jids })
+    }
+}
+
+impl IntakeParts {
+    async fn take(&self, publish: Publish) {
+        let jid = publish.jid.clone();
+        match judge(&publish, &self.id, unix_ms()) {
+            Verdict::Expired => return info!(%jid, "a job came too late and is not started"),
+            Verdict::NoMatch => {
+                debug!(%jid, "a job does not mean this minion");
+                return self.link.no_match(jid).await;
+            }
+            Verdict::Unreadable(error) => {
+                let text = format!("The minion cannot read the target: {error}");
+                return self.answer(&jid, failure(&publish, &text)).await;
+            }
+            Verdict::Run => {}
+        }
+        match self.jids.begin(&jid, publish.expires_ms, &publish.load).await {
+            Ok(Begun::Fresh) => self.start(&publish).await,
+            Ok(Begun::Known) => debug!(%jid, "a job came again"),
+            Err(JidError::Stopped) => {}
+            Err(error) => {
+                error!(%jid, %error, "the job is not started");
+                let text = format!("The minion could not {error}; the job was not started.");
+                self.answer(&jid, failure(&publish, &text)).await;
+            }
+        }
+    }
+
+    async fn start(&self, publish: &Publish) {
+        let jid = &publish.jid;
+        let job = match Job::from_publication(&publish.load) {
+            Ok(job) => job,
+            Err(error) => {
+                warn!(%jid, %error, "the publication is no job");
+                return self.answer(jid, failure(publish, &format!("The minion failed to {error}."))).await;
+            }
+        };
+        info!(%jid, fun = ?job.fun(), user = job.user, "job");
+        match self.executor.start(job).await {
+            Ok(()) | Err(StartError::Stopped) => {}
+            Err(StartError::Busy(ret)) => self.answer(jid, ret.load).await,
+            Err(StartError::Duplicate) => debug!(%jid, "the job runs already"),
+        }
+    }
+
+    async fn answer(&self, jid: &Jid, load: Map) {
+        if let Err(error) = self.link.put_return(jid.clone(), load).await {
+            warn!(%jid, %error, "a return is lost");
+        }
+    }
+}
+
+/// Decides about a publication. The minion checks the target again: delivery is the master's word, the match its own.
+fn judge(publish: &Publish, id: &MinionId, now_ms: u64) -> Verdict {
+    if publish.expires_ms <= now_ms {
+        return Verdict::Expired;
+    }
+    // The types that this version does not know are the master's to judge; it has the grains.
+    let Ok(tgt_type) = TgtType::parse(publish.load.text("tgt_type").unwrap_or_default()) else { return Verdict::Run };
+    match Target::parse(publish.load.at("tgt").unwrap_or(&Value::Null), tgt_type) {
+        Ok(target) if target.matches(id.as_str()) => Verdict::Run,
+        Ok(_) => Verdict::NoMatch,
+        Err(error) => Verdict::Unreadable(error),
+    }
+}
+
+/// Builds the return of a job that was never started.
+fn failure(publish: &Publish, text: &str) -> Map {
+    let field = |name: &str, fallback: Value| publish.load.at(name).cloned().unwrap_or(fallback);
+    map! {
+        "cmd" => "_return",
+        "success" => false,
+        "return" => text,
+        "retcode" => 1,
+        "out" => "nested",
+        "jid" => &publish.jid,
+        "fun" => field("fun", "".into()),
+        "fun_args" => field("arg", Value::List(Vec::new())),
+        "user" => field("user", "".into()),
+    }
+}
+
+/// Takes the executor's returns.
+struct Returns {
+    link: Link,
+    jids: Jids,
+}
+
+impl ReturnSink for Returns {
+    fn put(&self, ret: Return) {
+        let Ok(jid) = Jid::parse(&ret.jid) else {
+            return error!(jid = ret.jid, "a return of a job without a proper jid is lost");
+        };
+        if let Err(error) = self.jids.returned(&jid, &ret.load) {
+            warn!(%jid, %error, "a return is not on the disk; a restart before the master has it would lose it");
+        }
+        if let Err(error) = self.link.put_return_blocking(&jid, &ret.load) {
+            warn!(%jid, %error, "a return is not sent; it stays on the disk until the next start");
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(tgt: impl Into<Value>, tgt_type: &str, expected: Verdict) {
+        let load = map! { "fun" => "test.ping", "tgt" => tgt.into(), "tgt_type" => tgt_type };
+        let jid = Jid::parse("20261120235232821625").unwrap();
+        let publish = Publish { jid, serial: 1, expires_ms: 1000, load };
+        let id = MinionId::parse("web1").unwrap();
+        assert_eq!(judge(&publish, &id, 999), expected, "{:?}", publish.load);
+        assert_eq!(judge(&publish, &id, 1000), Verdict::Expired);
+    }
+
+    #[test]
+    fn only_a_live_job_for_this_minion_runs() {
+        check("*", "glob", Verdict::Run);
+        check("web?", "", Verdict::Run);
+        check("web2", "glob", Verdict::NoMatch);
+        check("web10", "glob", Verdict::NoMatch);
+        check(vec!["web1", "web2"], "list", Verdict::Run);
+        check("web2,web3", "list", Verdict::NoMatch);
+        check("os:Debian", "grain", Verdict::Run);
+        check("", "glob", Verdict::Unreadable(BadTarget::Empty));
+    }
+}

@@ -1,0 +1,78 @@
+//! One connection, driven by a task of its own: what comes in goes to the link's loop, which never waits for a socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use transport::{Incoming, Link as Connection, LinkClosed, LinkSender};
+
+use super::connect::{self, DialError, Target};
+
+/// Messages that wait for the loop; when it is full, the socket is not read, so the master waits.
+pub(super) const WIRE_BOUND: usize = 64;
+/// How long a closing connection may take to write what it has queued.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// Which of the two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Socket {
+    Dealer,
+    Sub,
+}
+
+/// What a connection reports.
+pub(super) struct Wire {
+    pub(super) socket: Socket,
+    /// Tells reports of an earlier connection from those of the present one.
+    pub(super) generation: u64,
+    pub(super) event: WireEvent,
+}
+
+pub(super) enum WireEvent {
+    Closed(LinkClosed),
+    Failed(DialError),
+    Message(Vec<Bytes>),
+    Ready(LinkSender),
+}
+
+/// Connects and serves one connection until it ends.
+pub(super) async fn run(target: Arc<Target>, socket: Socket, generation: u64, to: mpsc::Sender<Wire>) {
+    let report = |event| Wire { socket, generation, event };
+    let connected = match socket {
+        Socket::Dealer => connect::dealer(&target).await,
+        Socket::Sub => connect::subscriber(&target).await,
+    };
+    let last = match connected {
+        Err(error) => WireEvent::Failed(error),
+        Ok(mut connection) => {
+            if to.send(report(WireEvent::Ready(connection.sender()))).await.is_err() {
+                return;
+            }
+            WireEvent::Closed(serve(&mut connection, &to, report).await)
+        }
+    };
+    // The loop has ended: nobody wants to know.
+    let _ = to.send(report(last)).await;
+}
+
+async fn serve(connection: &mut Connection, to: &mpsc::Sender<Wire>, report: impl Fn(WireEvent) -> Wire) -> LinkClosed {
+    let closed = loop {
+        let slot = tokio::select! {
+            slot = to.reserve() => slot,
+            closed = connection.recv_paused() => break closed,
+        };
+        let Ok(slot) = slot else { break LinkClosed::Local };
+        match connection.recv().await {
+            Ok(Incoming::Message(frames)) => slot.send(report(WireEvent::Message(frames))),
+            // Only a PUB gets these.
+            Ok(Incoming::Subscribe(_) | Incoming::Unsubscribe(_)) => {}
+            Err(closed) => break closed,
+        }
+    };
+    if closed == LinkClosed::Local {
+        // What cannot be written in time is sent again on the next connection.
+        let _ = connection.flush(FLUSH).await;
+    }
+    closed
+}

@@ -1,0 +1,424 @@
+//! The loop of the link: picks an input, lets the rules decide, does what they say, then sends what the window allows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proto::message::{self, Kind, Publish, Push, Reply, Request as WireRequest, SessionRequest, SessionState, Spooled, Welcome};
+use proto::msgpack;
+use proto::value::{Map, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
+use tracing::{debug, error, info, warn};
+use transport::LinkSender;
+
+use super::connect::{DialError, Target};
+use super::pump::{self, Socket, Wire, WireEvent};
+use super::state::{Failure, LinkInput, LinkOutput, LinkState};
+use super::{LinkStatus, Note, Parts, Request};
+use crate::jids::Jids;
+use crate::spool::{Spool, Wish};
+
+/// Requests taken in one turn, so that events that wait together go as one load.
+const TURN: usize = 256;
+/// Jobs that may wait for the executor. Beyond it the session is closed; `jobs_since` brings them again.
+const MAX_BACKLOG: usize = 4096;
+/// How long a stopping link may take to hand over what its spool holds.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long closing connections may take.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// What the session says of this software.
+const SOFTWARE: &str = concat!("halite ", env!("CARGO_PKG_VERSION"));
+
+/// The link's own task.
+pub(super) struct LinkTask {
+    target: Arc<Target>,
+    kind: Kind,
+    instance: [u8; 16],
+    grains: Option<Bytes>,
+    autosign_grains: Option<Map>,
+    jids: Option<Jids>,
+    state: LinkState,
+    spool: Spool<Note>,
+    status: watch::Sender<LinkStatus>,
+    jobs: mpsc::Sender<Publish>,
+    backlog: VecDeque<Publish>,
+    wire: mpsc::Sender<Wire>,
+    pumps: JoinSet<()>,
+    generation: u64,
+    dealer: Connection,
+    sub: Connection,
+    /// What was logged last, so that a master that stays away is not logged every few seconds.
+    told: String,
+    stop_by: Option<Instant>,
+}
+
+/// One of the two connections as the loop sees it.
+#[derive(Default)]
+struct Connection {
+    generation: u64,
+    sender: Option<LinkSender>,
+}
+
+enum Input {
+    Requests,
+    Slot(mpsc::OwnedPermit<Publish>),
+    Tick,
+    Wire(Wire),
+}
+
+impl LinkTask {
+    #[expect(clippy::too_many_arguments, reason = "the parts of the one caller, Link::spawn")]
+    pub(super) fn new(
+        parts: Parts,
+        instance: [u8; 16],
+        state: LinkState,
+        spool: Spool<Note>,
+        status: watch::Sender<LinkStatus>,
+        jobs: mpsc::Sender<Publish>,
+        wire: mpsc::Sender<Wire>,
+    ) -> LinkTask {
+        LinkTask {
+            target: Arc::new(parts.target),
+            kind: parts.kind,
+            instance,
+            grains: parts.grains.map(|grains| msgpack::encode_map(&grains).into()),
+            autosign_grains: parts.autosign_grains,
+            jids: parts.jids,
+            state,
+            spool,
+            status,
+            jobs,
+            backlog: VecDeque::new(),
+            wire,
+            pumps: JoinSet::new(),
+            generation: 0,
+            dealer: Connection::default(),
+            sub: Connection::default(),
+            told: String::new(),
+            stop_by: None,
+        }
+    }
+
+    /// Runs until the link was stopped and its spool is empty, or the grace is over.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut wire: mpsc::Receiver<Wire>) {
+        let mut batch = Vec::new();
+        while !self.is_done() {
+            let tick = [self.state.next_tick(), self.stop_by].into_iter().flatten().min();
+            let input = tokio::select! {
+                Some(wire) = wire.recv() => Input::Wire(wire),
+                taken = requests.recv_many(&mut batch, TURN) => {
+                    // Every handle is gone.
+                    if taken == 0 { break }
+                    Input::Requests
+                }
+                Ok(slot) = self.jobs.clone().reserve_owned(), if !self.backlog.is_empty() => Input::Slot(slot),
+                () = until(tick) => Input::Tick,
+            };
+            match input {
+                Input::Requests => batch.drain(..).for_each(|request| self.request(request)),
+                Input::Slot(slot) => {
+                    if let Some(job) = self.backlog.pop_front() {
+                        slot.send(job);
+                    }
+                }
+                Input::Tick => self.give(LinkInput::Tick),
+                Input::Wire(wire) => self.wire(wire),
+            }
+            self.send_spooled();
+        }
+        self.close();
+        drop(wire);
+        // What is queued is still written; a connection that is only being made is given up.
+        let _ = timeout(CLOSE_GRACE, async { while self.pumps.join_next().await.is_some() {} }).await;
+        self.pumps.shutdown().await;
+        self.status.send_replace(LinkStatus::Stopped);
+    }
+
+    fn is_done(&self) -> bool {
+        self.stop_by
+            .is_some_and(|by| by <= Instant::now() || self.spool.is_empty() || !self.state.is_flowing())
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Event { item, told } => {
+                let wish = told.clone().map_or(Wish::Droppable, |told| Wish::Tell(Note::Event(told)));
+                if let Err(error) = self.spool.push_event(item, wish) {
+                    debug!(%error, dropped = self.spool.dropped(), "event not taken");
+                    // Whoever waited may be gone.
+                    let _ = told.map(|told| told.try_send(Err(error)));
+                }
+            }
+            Request::Grains(grains) => {
+                self.grains = Some(grains.clone());
+                if self.state.is_open() {
+                    let seq = self.state.next_seq();
+                    self.send(&WireRequest::Grains { seq, grains });
+                }
+            }
+            Request::NoMatch(jid) => {
+                if self.state.is_open() {
+                    let seq = self.state.next_seq();
+                    self.send(&WireRequest::NoMatch { seq, jid });
+                }
+            }
+            Request::Return { load, note, taken } => {
+                // Whoever sent it may be gone; the return counts.
+                let _ = taken.send(self.spool.push_return(load, note));
+            }
+            Request::Stop => self.stop_by = Some(Instant::now() + STOP_GRACE),
+        }
+    }
+
+    fn wire(&mut self, wire: Wire) {
+        let connection = match wire.socket {
+            Socket::Dealer => &mut self.dealer,
+            Socket::Sub => &mut self.sub,
+        };
+        if connection.generation != wire.generation {
+            // A connection that was given up while it was being made.
+            if let WireEvent::Ready(sender) = wire.event {
+                sender.close();
+            }
+            return;
+        }
+        match (wire.socket, wire.event) {
+            (socket, WireEvent::Ready(sender)) => {
+                connection.sender = Some(sender);
+                self.give(if socket == Socket::Dealer { LinkInput::DealerReady } else { LinkInput::SubReady });
+            }
+            (Socket::Dealer, WireEvent::Message(frames)) => self.pushed(&frames),
+            (Socket::Sub, WireEvent::Message(frames)) => self.published(&frames),
+            (socket, WireEvent::Closed(closed)) => {
+                self.down(format!("the connection ended: {closed}"));
+                self.give(if socket == Socket::Dealer { LinkInput::DealerClosed } else { LinkInput::SubClosed });
+            }
+            (socket, WireEvent::Failed(failed)) => {
+                self.report(&failed);
+                let input = LinkInput::DealerFailed(failed.failure());
+                self.give(if socket == Socket::Dealer { input } else { LinkInput::SubFailed });
+            }
+        }
+    }
+
+    fn pushed(&mut self, frames: &[Bytes]) {
+        let Some(load) = frames.last() else { return };
+        match Push::decode(load) {
+            Ok(push) => self.give(LinkInput::Push(push)),
+            // A later version of the master may say more than we know.
+            Err(error) => warn!(%error, "the master sent something this version does not know"),
+        }
+    }
+
+    fn published(&mut self, frames: &[Bytes]) {
+        let [topic, load] = frames else { return };
+        // libzmq matches prefixes: `m/web1` also gets what is for `m/web10`.
+        if topic != message::topic(&self.target.id).as_bytes() {
+            return;
+        }
+        match Publish::decode(load) {
+            Ok(publish) => {
+                self.state.saw(publish.serial);
+                self.queue(publish);
+            }
+            Err(error) => warn!(%error, "the master published something that is no job"),
+        }
+    }
+
+    fn queue(&mut self, publish: Publish) {
+        if self.backlog.len() >= MAX_BACKLOG {
+            warn!(jid = %publish.jid, "too many jobs wait to be started; the session begins anew and catches up");
+            self.give(LinkInput::DealerClosed);
+            return;
+        }
+        self.backlog.push_back(publish);
+    }
+
+    fn give(&mut self, input: LinkInput) {
+        for output in self.state.handle(Instant::now(), input) {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: LinkOutput) {
+        match output {
+            LinkOutput::Acked(at) => self.acked(at),
+            LinkOutput::Close => self.close(),
+            LinkOutput::CloseSub => close(&mut self.sub),
+            LinkOutput::ConnectDealer => self.connect(Socket::Dealer),
+            LinkOutput::ConnectSub => self.connect(Socket::Sub),
+            LinkOutput::Flow => {
+                self.spool.rewind();
+                if self.kind == Kind::Call {
+                    self.status.send_replace(LinkStatus::Up { session: 0 });
+                }
+            }
+            LinkOutput::Jobs(jobs) => jobs.into_iter().for_each(|job| self.missed(job)),
+            LinkOutput::Limbo(welcome) => self.limbo(welcome),
+            LinkOutput::Live { session } => self.live(session),
+            LinkOutput::Reply(reply) => log_refusal(&reply),
+            LinkOutput::SendJobsSince { seq, serial } => self.send(&WireRequest::JobsSince { seq, serial }),
+            LinkOutput::SendSession { seq } => self.send_session(seq),
+        }
+    }
+
+    fn missed(&mut self, job: Value) {
+        let Value::Map(map) = job else { return };
+        match Publish::from_map(map) {
+            Ok(publish) => self.queue(publish),
+            Err(error) => warn!(%error, "the master lists a missed job that is none"),
+        }
+    }
+
+    fn live(&mut self, session: u64) {
+        self.told.clear();
+        info!(session, master = self.target.host, "connected to the master");
+        self.status.send_replace(LinkStatus::Up { session });
+    }
+
+    fn limbo(&mut self, welcome: Welcome) {
+        let Welcome { state, reason, .. } = welcome;
+        let text = format!("limbo {} {reason:?}", state.name());
+        if std::mem::replace(&mut self.told, text.clone()) != text {
+            let why = explain(state, &self.target);
+            warn!(state = state.name(), reason, "the master does not accept this minion: {why}");
+        }
+        self.status.send_replace(LinkStatus::Limbo { state, reason });
+    }
+
+    /// Logs why there is no connection: loudly if the master's key is wrong, else once per reason.
+    fn report(&mut self, failed: &DialError) {
+        let text = chain(failed);
+        let again = self.told == text;
+        match failed.failure() {
+            Failure::Distrusted => error!("failed to {text}"),
+            Failure::Unreachable if again => debug!("failed to {text}"),
+            Failure::Unreachable => warn!(master = self.target.host, "failed to {text}; trying again"),
+        }
+        self.told.clone_from(&text);
+        self.down(text);
+    }
+
+    fn down(&self, why: String) {
+        // Limbo is the better explanation of a connection that the master then closes.
+        self.status.send_if_modified(|status| {
+            let changes = !matches!(status, LinkStatus::Limbo { .. });
+            if changes {
+                *status = LinkStatus::Down { why: Some(why) };
+            }
+            changes
+        });
+    }
+
+    fn acked(&mut self, at: Spooled) {
+        for note in self.spool.ack(at) {
+            match note {
+                // Whoever waited may have given up; the event is in the log all the same.
+                Note::Event(told) => drop(told.try_send(Ok(()))),
+                Note::Return(jid) => self.jids.iter().for_each(|jids| jids.acknowledged(jid.clone())),
+                Note::Told(told) => drop(told.send(())),
+            }
+        }
+    }
+
+    fn connect(&mut self, socket: Socket) {
+        self.generation += 1;
+        let connection = Connection { generation: self.generation, sender: None };
+        match socket {
+            Socket::Dealer => self.dealer = connection,
+            Socket::Sub => self.sub = connection,
+        }
+        while self.pumps.try_join_next().is_some() {}
+        self.pumps.spawn(pump::run(Arc::clone(&self.target), socket, self.generation, self.wire.clone()));
+    }
+
+    fn close(&mut self) {
+        close(&mut self.sub);
+        close(&mut self.dealer);
+    }
+
+    fn send_session(&mut self, seq: u64) {
+        let request = SessionRequest {
+            seq,
+            instance: self.instance,
+            kind: self.kind,
+            version: proto::WIRE_VERSION,
+            software: SOFTWARE.to_owned(),
+            grains: self.grains.clone(),
+            autosign_grains: self.autosign_grains.clone(),
+        };
+        self.send(&WireRequest::Session(request));
+    }
+
+    fn send(&mut self, request: &WireRequest) {
+        self.send_bytes(request.encode().into());
+    }
+
+    /// Queues bytes on the DEALER. The queue holds a whole window, so it refuses only when the connection is gone, and then
+    /// its pump reports that.
+    fn send_bytes(&self, load: Bytes) {
+        if let Some(sender) = &self.dealer.sender
+            && let Err(refused) = sender.try_send(load)
+        {
+            debug!(%refused, "not sent");
+            sender.close();
+        }
+    }
+
+    fn send_spooled(&mut self) {
+        while self.state.is_flowing()
+            && let Some(load) = self.spool.next_load()
+        {
+            self.send_bytes(load);
+        }
+    }
+}
+
+/// Closes one connection; what it still reports is of an earlier generation.
+fn close(connection: &mut Connection) {
+    if let Some(sender) = connection.sender.take() {
+        sender.close();
+    }
+    connection.generation = 0;
+}
+
+fn log_refusal(reply: &Reply) {
+    if let Err((code, reason)) = &reply.result {
+        warn!(code = code.name(), reason, "the master refused a request");
+    }
+}
+
+/// Says what an operator can do about a state.
+fn explain(state: SessionState, target: &Target) -> String {
+    let Target { id, key, .. } = target;
+    let fingerprint = &key.fingerprint;
+    match state {
+        SessionState::Accepted => "it is accepted".to_owned(),
+        SessionState::BadId => format!("{id:?} cannot be a minion's id; set `id` in the configuration"),
+        SessionState::Denied => {
+            format!("another key holds the id {id}, or this key another id; this key's fingerprint is {fingerprint}")
+        }
+        SessionState::Duplicate => format!("another minion with the id {id} is connected; a cloned image needs its own id and keys"),
+        SessionState::Full => "it takes no more minions or pending keys for now".to_owned(),
+        SessionState::Pending => format!(
+            "its key waits for acceptance; compare the fingerprint {fingerprint} and run `halite key accept {id}` on the master"
+        ),
+        SessionState::Rejected => format!("its key was rejected; `halite key accept {id}` on the master undoes that"),
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    texts.collect::<Vec<_>>().join(": ")
+}
+
+async fn until(tick: Option<Instant>) {
+    match tick {
+        Some(tick) => sleep_until(TokioInstant::from_std(tick)).await,
+        None => std::future::pending().await,
+    }
+}

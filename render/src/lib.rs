@@ -1,0 +1,12 @@
+//! Text in, values out, as Salt would: YAML with PyYAML 1.1 rules, Jinja templates, and the two together as SLS files.
+//! Nothing here opens a file: the caller hands in loaders.
+//!
+//! Reading order: `yaml` (load, repairs, dump, command-line arguments), `jinja` (templates), `sls` (templates that are
+//! YAML), `fnmatch` (tag and id globs), `python` (how Python prints values), `output` (what the command line prints).
+
+pub mod fnmatch;
+pub mod jinja;
+pub mod output;
+pub mod python;
+pub mod sls;
+pub mod yaml;

@@ -1,0 +1,144 @@
+//! Jobs: published, returned, shown; and everything that keeps a return from coming.
+
+use halite_tests::{Fleet, Outcome};
+use serde_json::json;
+
+fn three() -> Fleet {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(3);
+    fleet
+}
+
+#[test]
+fn every_minion_returns() {
+    let fleet = three();
+    let ping = fleet.halite(&["*", "test.ping", "--out", "json"]).expect_code(0);
+    assert_eq!(ping.json(), json!({"m1": true, "m2": true, "m3": true}));
+    let text = fleet.halite(&["m1", "test.ping"]).expect_code(0);
+    assert_eq!(text.stdout, "m1:\n    True\n");
+    let lines = fleet.halite(&["m[12]", "test.ping", "--out", "jsonl"]).expect_code(0);
+    assert_eq!(lines.jsonl().len(), 2);
+    let listed = fleet.halite(&["-L", "m1,m3", "test.ping", "--out", "json"]).expect_code(0);
+    assert_eq!(listed.json(), json!({"m1": true, "m3": true}));
+    let yaml = fleet.halite(&["m1", "test.echo", "hi", "--out", "yaml"]).expect_code(0);
+    assert_eq!(yaml.stdout, "m1: hi\n");
+    let txt = fleet.halite(&["m1", "test.echo", "hi", "--out", "txt"]).expect_code(0);
+    assert_eq!(txt.stdout, "m1: hi\n");
+}
+
+#[test]
+fn arguments_are_typed_as_yaml() {
+    let fleet = three();
+    let args = ["m1", "test.arg", "1", "two", "3.5", "True", "None", "{a: 1}", "[x,y]", "kw=5", "--out", "json"];
+    let returned = fleet.halite(&args).expect_code(0).json();
+    assert_eq!(returned["m1"]["args"], json!([1, "two", 3.5, true, null, {"a": 1}, ["x", "y"]]));
+    assert_eq!(returned["m1"]["kwargs"]["kw"], 5);
+    assert_eq!(returned["m1"]["kwargs"]["__pub_fun"], "test.arg");
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let fleet = three();
+    let code = |args: &[&str]| fleet.halite(args).code;
+    assert_eq!(code(&["m1", "test.ping"]), 0);
+    assert_eq!(code(&["m1", "cmd.run", "exit 3"]), 1);
+    assert_eq!(code(&["m1", "cmd.retcode", "exit 3"]), 1);
+    assert_eq!(code(&["ghost*", "test.ping"]), 2);
+    assert_eq!(code(&["-L", "m1,ghost", "test.ping"]), 1);
+    assert_eq!(code(&["--no-such-flag", "m1", "test.ping"]), 64);
+    let nobody: Outcome = {
+        let mut command = fleet.halite_command(&["m1", "test.ping"]);
+        command.env("HALITE_CONFIG_DIR", fleet.site.dir().join("nowhere"));
+        halite_tests::run(command)
+    };
+    assert_eq!(nobody.code, 3, "{nobody:?}");
+    assert!(nobody.stderr.contains("halite-master"), "the error says what to do: {nobody:?}");
+}
+
+#[test]
+fn failures_are_said_in_salts_words() {
+    let fleet = three();
+    let missing = fleet.halite(&["m1", "no.such_function"]).expect_code(1);
+    assert_eq!(missing.stdout, "m1:\n    'no.such_function' is not available.\n");
+    assert!(missing.stderr.contains("ERROR: Minions returned with non-zero exit code"), "{missing:?}");
+    let bad = fleet.halite(&["m1", "test.sleep"]).expect_code(1);
+    let text = "Passed invalid arguments to test.sleep: sleep() missing 1 required positional argument: 'length'";
+    assert!(bad.stdout.contains(text), "{bad:?}");
+    let boom = fleet.halite(&["m1", "test.exception", "boom"]).expect_code(1);
+    assert!(boom.stdout.contains("boom"), "{boom:?}");
+    let ghost = fleet.halite(&["ghost*", "test.ping"]).expect_code(2);
+    assert!(ghost.stdout.contains("No minions matched the target."), "{ghost:?}");
+}
+
+#[test]
+fn a_minion_that_is_down_is_named_at_once_and_gets_the_job_when_it_comes_back() {
+    let mut fleet = three();
+    let pid = fleet.take_minion("m3");
+    pid.stop();
+    halite_tests::wait_for("m3 to be down", || {
+        let minions = fleet.halite(&["minions", "--out", "json"]).json();
+        minions.as_array().is_some_and(|list| list.iter().any(|minion| minion["id"] == "m3" && minion["up"] == false))
+    });
+    let ping = fleet.halite(&["*", "test.ping", "--show-jid"]).expect_code(1);
+    assert!(ping.stdout.to_lowercase().contains("not connected"), "{ping:?}");
+    let jid = ping.stdout.lines().next().and_then(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    fleet.start_minion("m3", "");
+    let returns = fleet.wait_events(&format!("salt/job/{jid}/ret/m3"), 1);
+    assert_eq!(returns[0]["data"]["return"], true);
+}
+
+#[test]
+fn a_job_can_be_looked_up() {
+    let fleet = three();
+    let publish = fleet.halite(&["*", "test.echo", "hello", "--async"]).expect_code(0);
+    let jid = publish.stdout.split_whitespace().last().unwrap().to_owned();
+    fleet.wait_events(&format!("salt/job/{jid}/ret/*"), 3);
+    let job = fleet.halite(&["jobs", "show", &jid, "--out", "json"]).expect_code(0).json();
+    assert_eq!(job["Function"], "test.echo");
+    assert_eq!(job["Minions"], json!(["m1", "m2", "m3"]));
+    assert_eq!(job["Result"]["m2"], json!({"return": "hello", "retcode": 0, "success": true}));
+    let jobs = fleet.halite(&["jobs", "list", "--out", "json"]).expect_code(0).json();
+    assert_eq!(jobs[&jid]["Target"], "*");
+    let none = fleet.halite(&["jobs", "show", "20200101000000000000"]);
+    assert_eq!(none.code, 1, "{none:?}");
+    assert!(none.stderr.contains("jobs list"), "{none:?}");
+}
+
+#[test]
+fn commands_run_with_their_options() {
+    let fleet = three();
+    let run = |args: &[&str]| {
+        let mut all = vec!["m1", args[0]];
+        all.extend(&args[1..]);
+        all.extend(["--out", "json"]);
+        fleet.halite(&all).json()["m1"].clone()
+    };
+    assert_eq!(run(&["cmd.run", "echo hi"]), "hi");
+    assert_eq!(run(&["cmd.run", "pwd", "cwd=/"]), "/");
+    assert_eq!(run(&["cmd.run", "echo $GREETING", "env={GREETING: hello}"]), "hello");
+    assert_eq!(run(&["cmd.run", "cat", "stdin=typed"]), "typed");
+    assert_eq!(run(&["cmd.retcode", "exit 7"]), 7);
+    let all = run(&["cmd.run_all", "echo o; echo e >&2; exit 7"]);
+    assert_eq!((&all["retcode"], &all["stdout"], &all["stderr"]), (&json!(7), &json!("o"), &json!("e")));
+    let slow = run(&["cmd.run", "sleep 600", "timeout=1"]);
+    assert!(slow.as_str().is_some_and(|text| text.to_lowercase().contains("tim")), "{slow}");
+    if nix::unistd::getuid().is_root() {
+        assert_eq!(run(&["cmd.run", "id -un", "runas=nobody"]), "nobody");
+    }
+}
+
+#[test]
+fn a_running_job_can_be_seen_and_killed() {
+    let fleet = three();
+    let publish = fleet.halite(&["m1", "test.sleep", "600", "--async"]).expect_code(0);
+    let jid = publish.stdout.split_whitespace().last().unwrap().to_owned();
+    halite_tests::wait_for("the job to run", || {
+        let running = fleet.halite(&["m1", "saltutil.running", "--out", "json"]).json();
+        running["m1"].as_array().is_some_and(|jobs| jobs.iter().any(|job| job["jid"] == jid.as_str()))
+    });
+    let found = fleet.halite(&["m1", "saltutil.find_job", &format!("'{jid}'"), "--out", "json"]).expect_code(0).json();
+    assert_eq!(found["m1"]["fun"], "test.sleep");
+    fleet.halite(&["m1", "saltutil.kill_job", &format!("'{jid}'")]).expect_code(0);
+    let killed = fleet.wait_events(&format!("salt/job/{jid}/ret/m1"), 1);
+    assert_eq!(killed[0]["data"]["success"], false);
+}

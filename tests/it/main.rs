@@ -1,0 +1,14 @@
+//! The end-to-end scenes: real daemons, real sockets, real files. A module per thing that a user sees.
+
+mod beacons;
+mod cli;
+mod crash;
+mod demo;
+mod events;
+mod hostile;
+mod jobs;
+mod keys;
+mod minion;
+mod peers;
+mod reactor;
+mod tidy;

@@ -1,0 +1,154 @@
+//! The part of a connection's life before anyone may see it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::BytesMut;
+use proto::zmtp::{CloseReason, Event, Mechanism, PeerReady, SEED_LEN, Session};
+use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+use crate::budget::ReadBudget;
+use crate::link::{Heartbeat, Link};
+use crate::queue::QueueLimits;
+use crate::{Established, PeerInfo};
+
+/// Holds every command of a usual handshake. Longer ones grow it, up to the session's limit.
+const READ_STEP: usize = 1024;
+
+/// Why a handshake did not succeed.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// The peer went away.
+    #[error("the peer closed the connection during the handshake; if it uses CURVE, check the server's key")]
+    Closed,
+    /// The network failed.
+    #[error("talking to the peer")]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol, or proved nothing.
+    #[error("agreeing with the peer")]
+    Protocol(#[from] CloseReason),
+    /// The peer took too long.
+    #[error("the peer did not finish its handshake in time")]
+    Timeout,
+}
+
+/// Lets only so many handshakes compute at a time, so that established peers are served first.
+pub(crate) struct Gate {
+    workers: Semaphore,
+    backlog: usize,
+    calm: Notify,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    pub(crate) fn new(workers: usize, backlog: usize) -> Gate {
+        Gate { workers: Semaphore::new(workers), backlog, calm: Notify::new(), waiting: AtomicUsize::new(0) }
+    }
+
+    async fn enter(&self) -> Option<SemaphorePermit<'_>> {
+        let _waiting = Waiting::new(self);
+        // The semaphore is never closed.
+        self.workers.acquire().await.ok()
+    }
+
+    /// Tells whether so many handshakes wait for us that new peers had better wait in the kernel.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= self.backlog
+    }
+
+    /// Waits until a handshake has had its turn.
+    pub(crate) async fn calm(&self) {
+        self.calm.notified().await;
+    }
+}
+
+/// Counts a handshake as waiting for as long as it lives, even when its task is aborted.
+struct Waiting<'a>(&'a Gate);
+
+impl<'a> Waiting<'a> {
+    fn new(gate: &'a Gate) -> Waiting<'a> {
+        gate.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(gate)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.calm.notify_one();
+    }
+}
+
+/// What a finished handshake becomes.
+pub(crate) struct Terms {
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) queue: QueueLimits,
+    /// Counts what peers keep in memory who have proven nothing.
+    pub(crate) budget: Option<Arc<ReadBudget>>,
+}
+
+/// Runs the handshake to its end. The caller sets the deadline.
+pub(crate) async fn run(
+    mut stream: TcpStream,
+    addr: SocketAddr,
+    mut session: Session,
+    gate: Option<&Gate>,
+    terms: &Terms,
+) -> Result<Established, HandshakeError> {
+    let mut input = BytesMut::with_capacity(READ_STEP);
+    let ready = loop {
+        write_out(&mut stream, &mut session).await?;
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(HandshakeError::Closed);
+        }
+        let turn = match gate {
+            Some(gate) => gate.enter().await,
+            None => None,
+        };
+        let event = session.handle(&mut input)?;
+        drop(turn);
+        if let Some(Event::Ready(ready)) = event {
+            break *ready;
+        }
+    };
+    write_out(&mut stream, &mut session).await?;
+    let mut link = Link::new(stream, session, input, terms.heartbeat, terms.queue);
+    if let (Mechanism::Null, Some(budget)) = (ready.mechanism, &terms.budget) {
+        link.share(Arc::clone(budget));
+    }
+    Ok(Established { info: peer_info(&link, addr, ready), link })
+}
+
+/// Returns fresh random bytes for a session.
+pub(crate) fn seed() -> io::Result<[u8; SEED_LEN]> {
+    let mut seed = [0; SEED_LEN];
+    SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(seed)
+}
+
+async fn write_out(stream: &mut TcpStream, session: &mut Session) -> io::Result<()> {
+    while session.out_len() > 0 {
+        let mut slices = [io::IoSlice::new(&[])];
+        session.fill_slices(&mut slices);
+        let written = stream.write(&slices[0]).await?;
+        session.advance_out(written);
+    }
+    Ok(())
+}
+
+fn peer_info(link: &Link, addr: SocketAddr, ready: PeerReady) -> PeerInfo {
+    PeerInfo {
+        conn: link.conn(),
+        addr,
+        mechanism: ready.mechanism,
+        socket_type: ready.metadata.socket_type,
+        identity: ready.metadata.identity,
+        properties: ready.metadata.properties,
+    }
+}

@@ -1,0 +1,396 @@
+//! One established connection: a TCP stream and its ZMTP session, driven by the task that owns it.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proto::zmtp::{CloseReason, Event, Session};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::budget::{Hold, ReadBudget};
+use crate::queue::{ConnId, LinkSender, QueueLimits, SendError, Shared, Wish};
+
+/// Chunks given to one `writev`.
+const WRITE_CHUNKS: usize = 64;
+/// Bytes sealed ahead of the socket. More would only wait here instead of in the queue, where it is counted.
+const WRITE_AHEAD: usize = 64 * 1024;
+/// Queued messages from which `recv` writes before it hands out what it has already read.
+const WRITE_EAGER: usize = 64;
+/// Smallest read buffer. It exists only while something is being read.
+const READ_MIN: usize = 8 * 1024;
+/// Largest read step; a busy peer gets there in two. It is below what the read budget counts.
+const READ_MAX: usize = 64 * 1024;
+
+/// How a link finds out that its peer is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// A PING is sent after this long without a byte from the peer. Default 15 s.
+    pub interval: Duration,
+    /// The link closes after this long without a byte from the peer. Default 45 s.
+    pub timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Heartbeat { interval: Duration::from_secs(15), timeout: Duration::from_secs(45) }
+    }
+}
+
+/// What a peer sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// A message, frame by frame.
+    Message(Vec<Bytes>),
+    /// A subscription; only a PUB gets it.
+    Subscribe(Bytes),
+    /// The end of a subscription; only a PUB gets it.
+    Unsubscribe(Bytes),
+}
+
+/// Why a link ended. It stays ended: every later call returns the same.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LinkClosed {
+    /// The peer's incomplete message was the oldest when memory for such messages ran out.
+    #[error("too many large messages were incomplete")]
+    CrowdedOut,
+    /// The network failed.
+    #[error("the connection broke: {0}")]
+    Io(io::ErrorKind),
+    /// We closed it.
+    #[error("the link was closed here")]
+    Local,
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Peer,
+    /// The peer broke the rules.
+    #[error("the peer broke the protocol")]
+    Protocol(#[source] CloseReason),
+    /// Nothing came from the peer for too long.
+    #[error("the peer has been silent for too long")]
+    Silent,
+}
+
+/// Why not everything was written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FlushError {
+    /// The link ended.
+    #[error("writing what is left")]
+    Closed(#[source] LinkClosed),
+    /// The peer did not take it in time.
+    #[error("the peer does not read")]
+    Deadline,
+}
+
+/// Whether the owner wants messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Active,
+    Paused,
+}
+
+/// An established connection. Whoever owns it must stay in [`recv`](Self::recv) or [`recv_paused`](Self::recv_paused)
+/// for anything to be written, pinged or noticed. Dropping it closes the connection.
+pub struct Link {
+    stream: TcpStream,
+    session: Session,
+    shared: Arc<Shared>,
+    input: BytesMut,
+    read_step: usize,
+    heartbeat: Heartbeat,
+    timer: Pin<Box<Sleep>>,
+    heard: Instant,
+    hold: Option<Hold>,
+    reading: Reading,
+    closed: Option<LinkClosed>,
+}
+
+impl Link {
+    /// Wraps a session that is ready. `input` is what was read after the handshake.
+    pub(crate) fn new(
+        stream: TcpStream,
+        session: Session,
+        input: BytesMut,
+        heartbeat: Heartbeat,
+        queue: QueueLimits,
+    ) -> Link {
+        let now = Instant::now();
+        Link {
+            stream,
+            session,
+            shared: Shared::new(ConnId::next(), queue, now),
+            input,
+            read_step: READ_MIN,
+            heartbeat,
+            timer: Box::pin(sleep_until(now + heartbeat.interval.min(heartbeat.timeout))),
+            heard: now,
+            hold: None,
+            reading: Reading::Active,
+            closed: None,
+        }
+    }
+
+    /// Counts this link's incomplete messages in a budget.
+    pub(crate) fn share(&mut self, budget: Arc<ReadBudget>) {
+        self.hold = Some(Hold::new(budget));
+    }
+
+    /// Returns a handle for sending, closing and pinging.
+    pub fn sender(&self) -> LinkSender {
+        LinkSender::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns the connection's number.
+    pub fn conn(&self) -> ConnId {
+        self.sender().conn()
+    }
+
+    /// Waits for the next message or subscription. Meanwhile writes what is queued, answers PINGs, sends its own, and
+    /// notices a dead peer. Cancel-safe: nothing is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Result<Incoming, LinkClosed> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Does what [`recv`](Self::recv) does, except that it leaves the socket unread, so that the peer has to wait.
+    /// Returns only when the link ends. Cancel-safe. While paused, silence is no sign of death, and the peer's PINGs
+    /// are not answered: a pause longer than the peer's patience ends the link from its side.
+    pub async fn recv_paused(&mut self) -> LinkClosed {
+        std::future::poll_fn(|cx| self.poll_paused(cx)).await
+    }
+
+    /// Writes everything queued, also after [`LinkSender::close`]. Cancel-safe.
+    pub async fn flush(&mut self, within: Duration) -> Result<(), FlushError> {
+        if let Some(closed) = self.closed.clone().filter(|closed| *closed != LinkClosed::Local) {
+            return Err(FlushError::Closed(closed));
+        }
+        match timeout(within, std::future::poll_fn(|cx| self.poll_flush(cx))).await {
+            Ok(done) => done.map_err(FlushError::Closed),
+            Err(_) => Err(FlushError::Deadline),
+        }
+    }
+
+    /// Writes everything queued, then ends the connection so that the peer can still read it: half-closes, and waits
+    /// for the peer to close. Used for a last answer.
+    pub async fn finish(mut self, within: Duration) -> Result<(), FlushError> {
+        self.shared.close();
+        self.flush(within).await?;
+        let closing = async {
+            self.stream.shutdown().await?;
+            let mut scrap = [0; 512];
+            while self.stream.read(&mut scrap).await? > 0 {}
+            Ok::<_, io::Error>(())
+        };
+        // A peer that does not close in time has had its chance; dropping the stream ends it.
+        let _ = timeout(within, closing).await;
+        Ok(())
+    }
+
+    /// Subscribes to all topics with this prefix. Only for a SUB.
+    pub fn subscribe(&self, topic: &[u8]) -> Result<(), SendError> {
+        self.sender().try_send(subscription(1, topic))
+    }
+
+    /// Ends a subscription. Only for a SUB.
+    pub fn unsubscribe(&self, topic: &[u8]) -> Result<(), SendError> {
+        self.sender().try_send(subscription(0, topic))
+    }
+
+    /// The poll form of [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, LinkClosed>> {
+        if let Some(closed) = &self.closed {
+            return Poll::Ready(Err(closed.clone()));
+        }
+        // What is already decoded costs no I/O, so a busy peer would otherwise keep its task's thread to itself.
+        let turn = ready!(poll_proceed(cx));
+        self.resume();
+        let next = ready!(self.poll_next(cx));
+        turn.made_progress();
+        match next {
+            Ok(incoming) => Poll::Ready(Ok(incoming)),
+            Err(closed) => Poll::Ready(Err(self.end(closed))),
+        }
+    }
+
+    fn poll_paused(&mut self, cx: &mut Context<'_>) -> Poll<LinkClosed> {
+        if let Some(closed) = &self.closed {
+            return Poll::Ready(closed.clone());
+        }
+        self.reading = Reading::Paused;
+        match self.poll_upkeep(cx) {
+            Ok(()) => Poll::Pending,
+            Err(closed) => Poll::Ready(self.end(closed)),
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, LinkClosed>> {
+        if self.shared.len() >= WRITE_EAGER {
+            self.poll_upkeep(cx)?;
+        }
+        loop {
+            if let Some(event) = self.session.handle(&mut self.input).map_err(LinkClosed::Protocol)? {
+                match event {
+                    Event::Message(frames) => return Poll::Ready(Ok(Incoming::Message(frames))),
+                    Event::Subscribe(topic) => return Poll::Ready(Ok(Incoming::Subscribe(topic))),
+                    Event::Unsubscribe(topic) => return Poll::Ready(Ok(Incoming::Unsubscribe(topic))),
+                    Event::Ready(_) => continue,
+                }
+            }
+            self.count_input();
+            self.poll_upkeep(cx)?;
+            if self.poll_fill(cx)?.is_pending() {
+                self.check_silence()?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Everything but reading.
+    fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Result<(), LinkClosed> {
+        self.poll_heartbeat(cx);
+        match self.shared.poll_wish(cx) {
+            Wish::Close => return Err(LinkClosed::Local),
+            Wish::CrowdedOut => return Err(LinkClosed::CrowdedOut),
+            Wish::Ping => self.ping(),
+            Wish::Nothing => {}
+        }
+        self.poll_write(cx).map(|_| ())
+    }
+
+    /// Sends a PING each interval in which the peer was silent. Death is decided after the next look at the socket.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let ping_at = self.heard + self.heartbeat.interval;
+            let mut next = ping_at;
+            if now >= ping_at || self.reading == Reading::Paused {
+                self.ping();
+                next = now + self.heartbeat.interval;
+            }
+            let dead_at = self.heard + self.heartbeat.timeout;
+            if dead_at > now {
+                next = next.min(dead_at);
+            }
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    fn check_silence(&self) -> Result<(), LinkClosed> {
+        if self.heard.elapsed() < self.heartbeat.timeout { Ok(()) } else { Err(LinkClosed::Silent) }
+    }
+
+    /// Does nothing while the peer is not even reading what it already has.
+    fn ping(&mut self) {
+        if self.session.out_len() < WRITE_AHEAD {
+            // A link's session is always ready; a closed one never gets here.
+            let _ = self.session.ping();
+        }
+    }
+
+    /// Writes until the queue is empty (ready) or the socket is full (pending).
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, LinkClosed> {
+        loop {
+            self.refill();
+            if self.session.out_len() == 0 {
+                return Ok(Poll::Ready(()));
+            }
+            let mut slices = [IoSlice::new(&[]); WRITE_CHUNKS];
+            let filled = self.session.fill_slices(&mut slices);
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled]) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Ok(written)) => self.session.advance_out(written),
+                Poll::Ready(Err(error)) => return Err(LinkClosed::Io(error.kind())),
+            }
+        }
+    }
+
+    /// Moves messages from the queue into the session, sealing them, as far as the socket is likely to take them.
+    fn refill(&mut self) {
+        while self.shared.len() > 0
+            && self.session.out_len() < WRITE_AHEAD
+            && self.session.out_chunks() < WRITE_CHUNKS
+            && let Some(message) = self.shared.pop()
+        {
+            // A link's session is always ready; a closed one never gets here.
+            let _ = self.session.send(&message);
+        }
+    }
+
+    /// Reads once. The buffer is let go as soon as there is nothing in it and nothing to read.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, LinkClosed> {
+        if self.stream.poll_read_ready(cx).is_pending() {
+            self.release();
+            return Ok(Poll::Pending);
+        }
+        self.input.reserve(self.read_step);
+        let room = self.input.capacity() - self.input.len();
+        let read = match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
+            Poll::Pending => {
+                self.release();
+                return Ok(Poll::Pending);
+            }
+            Poll::Ready(Ok(0)) => return Err(LinkClosed::Peer),
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(error)) => return Err(LinkClosed::Io(error.kind())),
+        };
+        self.read_step = if read == room { (self.read_step * 4).min(READ_MAX) } else { READ_MIN };
+        self.heard = Instant::now();
+        self.shared.saw_peer(self.heard);
+        Ok(Poll::Ready(()))
+    }
+
+    /// Keeps the budget's account of what is incomplete here.
+    fn count_input(&mut self) {
+        let Some(hold) = &mut self.hold else { return };
+        let buffered = if self.input.is_empty() { 0 } else { self.input.capacity() };
+        hold.update(buffered + self.session.incomplete(), &self.shared);
+    }
+
+    fn release(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            self.input = BytesMut::new();
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkClosed>> {
+        match self.poll_write(cx) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Err(closed) => Poll::Ready(Err(self.end(closed))),
+        }
+    }
+
+    /// After a pause the peer gets the whole timeout again.
+    fn resume(&mut self) {
+        if self.reading == Reading::Paused {
+            self.reading = Reading::Active;
+            self.heard = Instant::now();
+        }
+    }
+
+    fn end(&mut self, closed: LinkClosed) -> LinkClosed {
+        self.shared.close();
+        self.closed = Some(closed.clone());
+        closed
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.close();
+        self.shared.clear();
+    }
+}
+
+fn subscription(kind: u8, topic: &[u8]) -> Bytes {
+    let mut body = BytesMut::with_capacity(1 + topic.len());
+    body.put_u8(kind);
+    body.put_slice(topic);
+    body.freeze()
+}
