@@ -400,6 +400,9 @@ impl Door {
     /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
     fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
         let Some((name, what)) = audited(command) else { return };
+        if matches!(command, Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) if keys.dry_run) {
+            return;
+        }
         let (uid, pid) = match caller.origin {
             Origin::Api { uid, pid } => (Value::from(uid), Value::from(pid)),
             Origin::Reactor { .. } => (Value::Null, Value::Null),

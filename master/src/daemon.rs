@@ -199,9 +199,11 @@ impl Master {
             sessions::serve(requests, publications, session_parts, stop).await;
             Ok(())
         });
+        let socket_path = config.sock_dir.join(api::SOCKET_NAME);
         parts.start("api", |stop| async move {
             api::serve(socket, door, stop.cancelled_owned()).await;
-            Ok(())
+            // A command then says at once that the master is not there.
+            std::fs::remove_file(&socket_path).with_context(|| format!("failed to remove {}", socket_path.display()))
         });
         let watch = watch_config(&config.confdir, reload);
         Ok(Master { confdir: config.confdir, about, bus, reactor, reloads, _watch: watch })

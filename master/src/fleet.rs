@@ -105,7 +105,7 @@ fn build(cargo: &Path, dir: &Path) -> Result<(), FleetError> {
     if !io::IsTerminal::is_terminal(&io::stderr()) {
         command.arg("--quiet");
     }
-    command.args(["--bin", "halite", "--bin", "halite-master", "--bin", "halite-minion"]);
+    command.args(["--workspace", "--bin", "halite", "--bin", "halite-master", "--bin", "halite-minion"]);
     match dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some("release") => drop(command.arg("--release")),
@@ -319,15 +319,24 @@ impl Site {
 
     /// Starts a minion with these extra lines of configuration.
     pub fn start_minion(&self, id: &str, extra: &str) -> Result<Daemon, FleetError> {
-        self.configure_minion(id, extra)?;
-        let log = self.dir.join("log").join(format!("{id}.log"));
-        Daemon::start(&format!("minion {id}"), &self.binaries.minion, &self.confdir(id), &log)
+        self.start_minion_as(id, id, extra)
+    }
+
+    /// Starts a minion in a directory that does not bear its id.
+    pub fn start_minion_as(&self, dir: &str, id: &str, extra: &str) -> Result<Daemon, FleetError> {
+        self.configure(dir, id, extra)?;
+        let log = self.dir.join("log").join(format!("{dir}.log"));
+        Daemon::start(&format!("minion {dir}"), &self.binaries.minion, &self.confdir(dir), &log)
     }
 
     /// Writes the configuration of a minion.
     pub fn configure_minion(&self, id: &str, extra: &str) -> Result<(), FleetError> {
+        self.configure(id, id, extra)
+    }
+
+    fn configure(&self, dir: &str, id: &str, extra: &str) -> Result<(), FleetError> {
         let (publish, ret) = self.ports.unwrap_or((4505, 4506));
-        let root = self.confdir(id);
+        let root = self.confdir(dir);
         fs::create_dir_all(&root).map_err(|source| io_error(format!("make {}", root.display()), source))?;
         let config = format!(
             "root_dir: {}\nid: {id}\nmaster: 127.0.0.1\npublish_port: {publish}\nmaster_port: {ret}\n{extra}\n",

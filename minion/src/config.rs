@@ -64,8 +64,8 @@ pub enum ConfigError {
 /// Everything that can be configured.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `acceptance_wait_time_max`, `recon_default`, `recon_max`: how fast to come back to a master that cannot be reached.
-    /// `recon_default` is the first delay, `recon_max` the longest, in milliseconds; defaults 500 and 8000.
+    /// `recon_default`, `recon_max`: how fast to come back to a master that cannot be reached: the first delay and the longest,
+    /// in milliseconds. Defaults: 500 and 8000.
     pub pace: Pace,
     /// `autosign_grains`: names of grains that vouch for a pending key. Default: none.
     pub autosign_grains: Vec<String>,
@@ -87,6 +87,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// `id`: the minion's id. Default: the file `minion_id` beside the configuration, else the host's name in full.
     pub id: MinionId,
+    /// Whether the id was generated because none is configured.
+    pub id_is_generated: bool,
     /// `job_deadline`: how long one job may run, in seconds. Default: 86400.
     pub job_deadline: Option<Duration>,
     /// `enable_legacy_startup_events`: whether `minion_start` is fired beside `salt/minion/<id>/start`. Default: True.
@@ -102,7 +104,7 @@ pub struct Config {
     /// `master_key`, `master_finger`: what the master's key must be: the key itself as PEM or base64, or Salt's fingerprint of
     /// it. Default: the first key seen is pinned.
     pub master_demands: Demands,
-    /// `max_jobs` (or Salt's `process_count_max`): how many jobs run at once. Default: the executor's.
+    /// `max_jobs`: how many jobs run at once. Default: the executor's.
     pub max_jobs: Option<usize>,
     /// `max_return_size`: how long a return may be, in bytes. Default: the executor's.
     pub max_return_size: Option<usize>,
@@ -134,7 +136,9 @@ impl Config {
     /// Reads the configuration of a folder.
     pub fn load(folder: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
         let mut files = Files::read(folder)?;
-        for (option, value) in [("id", &overrides.id), ("log_level", &overrides.log_level), ("master", &overrides.master)] {
+        for (option, value) in
+            [("id", &overrides.id), ("log_level", &overrides.log_level), ("master", &overrides.master)]
+        {
             if let Some(value) = value {
                 files.options.set(option, value.as_str());
             }
@@ -164,6 +168,7 @@ impl Config {
             grains: reader.map("grains")?,
             heartbeat: Heartbeat::default(),
             id: id(&reader, folder)?,
+            id_is_generated: reader.value("id").is_none(),
             job_deadline: reader.number("job_deadline", 1, 31_536_000)?.map(Duration::from_secs),
             legacy_start_event: reader.flag("enable_legacy_startup_events", true)?,
             log_format: log_format(&reader)?,
@@ -198,7 +203,8 @@ impl Config {
 
     /// Keeps a generated id for the next start, as Salt does. Best effort: without it, the id is generated again.
     pub fn remember_id(&self) {
-        if self.options.at("minion_id_caching").and_then(Value::as_bool) != Some(false) {
+        let wanted = self.options.at("minion_id_caching").and_then(Value::as_bool) != Some(false);
+        if wanted && self.id_is_generated {
             identity::remember(&self.folder, &self.id);
         }
     }
@@ -236,7 +242,9 @@ fn master(reader: &Reader<'_>, warnings: &mut Vec<String>) -> Result<Address, Op
         Some(Value::List(masters)) if !masters.is_empty() => {
             if masters.len() > 1 {
                 let place = reader.place(&["master"]);
-                warnings.push(format!("{place}: master: several masters are not supported by this version; the first is used"));
+                warnings.push(format!(
+                    "{place}: master: several masters are not supported by this version; the first is used"
+                ));
             }
             &masters[0]
         }
@@ -275,7 +283,9 @@ fn demands(reader: &Reader<'_>) -> Result<Demands, OptionError> {
                 Err(_) => bare_key(text.trim()),
             };
             let given = Value::from(text.as_str());
-            Some(key.ok_or_else(|| reader.wrong("master_key", "an X25519 public key as PEM or 44 letters of base64", &given))?)
+            Some(key.ok_or_else(|| {
+                reader.wrong("master_key", "an X25519 public key as PEM or 44 letters of base64", &given)
+            })?)
         }
     };
     Ok(Demands { key, finger: reader.text("master_finger")?.map(|finger| finger.trim().to_ascii_lowercase()) })
@@ -368,7 +378,8 @@ fn warnings(files: &Files) -> Vec<String> {
     let own = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     if files.options.at("user").is_some() && own.as_deref() != Some(user) {
         let place = files.place(&["user"]).unwrap_or_default();
-        warnings.push(format!("{place}: user: this version does not change users; start it as {user} (User= in its unit)"));
+        warnings
+            .push(format!("{place}: user: this version does not change users; start it as {user} (User= in its unit)"));
     }
     warnings
 }

@@ -121,8 +121,8 @@ impl Daemon {
             move || collect_grains(&config)
         })
         .await?;
-        let (jids, owed, jids_thread) =
-            Jids::open(&config.cachedir).context("failed to open the memory of jobs; the minion cannot run without it")?;
+        let (jids, owed, jids_thread) = Jids::open(&config.cachedir)
+            .context("failed to open the memory of jobs; the minion cannot run without it")?;
         let (link, jobs, link_task) =
             Link::spawn(link_parts(&config, target, &grains, jids.clone())).context("failed to start")?;
         let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
@@ -145,12 +145,8 @@ impl Daemon {
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
         let setups = read_beacons(&config, &[]);
         let (beacons, beacons_task) = Beacons::spawn(beacon_parts(&config, &link, &executor), setups.clone());
-        let started = vec![
-            ("link", link_task),
-            ("intake", intake_task),
-            ("executor", executor_task),
-            ("beacons", beacons_task),
-        ];
+        let started =
+            vec![("link", link_task), ("intake", intake_task), ("executor", executor_task), ("beacons", beacons_task)];
         let (options, grains) = (options_sender, grains_sender);
         Ok(Daemon { config, overrides, files, options, grains, link, executor, beacons, setups, started, jids_thread })
     }
@@ -181,7 +177,10 @@ impl Daemon {
         match Config::load(&self.config.folder, &self.overrides) {
             Ok(config) => self.take(config).await,
             Err(refused) => {
-                error!("the new configuration is refused, the old one stays in force: {:#}", anyhow::Error::new(refused));
+                error!(
+                    "the new configuration is refused, the old one stays in force: {:#}",
+                    anyhow::Error::new(refused)
+                );
             }
         }
         notify(&[NotifyState::Ready]);
@@ -231,8 +230,7 @@ impl Daemon {
 
 fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids) -> link::Parts {
     let vouching = config.autosign_grains.iter();
-    let autosign: Map =
-        vouching.filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone()))).collect();
+    let autosign: Map = vouching.filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone()))).collect();
     link::Parts {
         target,
         kind: Kind::Daemon,
@@ -269,7 +267,10 @@ fn read_beacons(config: &Config, before: &[Setup]) -> Vec<Setup> {
     for refused in errors {
         match before.iter().find(|setup| setup.name == refused.name) {
             Some(old) => {
-                error!("{}: beacon {}: {}; its old configuration stays in force", refused.place, refused.name, refused.why);
+                error!(
+                    "{}: beacon {}: {}; its old configuration stays in force",
+                    refused.place, refused.name, refused.why
+                );
                 setups.push(old.clone());
             }
             None => error!("{refused}"),

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 /// How many requests may wait for the thread. A sender waits when it is full: jobs come no faster than the disk is.
 const REQUESTS: usize = 256;
 /// How many jids are remembered. Reached only if that many jobs come within one `job_ttl`; further ones are refused.
-pub const MAX_JIDS: u64 = 100_000;
+pub const MAX_JIDS: u64 = 20_000;
 /// How often expired jids are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// The thread's stack; SQLite needs a small part of it.
@@ -81,6 +81,9 @@ pub enum Begun {
     Known,
 }
 
+/// Loads of returns that the master has not acknowledged, by their jobs.
+pub type Owed = Vec<(Jid, Map)>;
+
 /// The handle; cheap to clone. The thread ends when the last handle is gone.
 #[derive(Debug, Clone)]
 pub struct Jids {
@@ -97,7 +100,7 @@ enum Request {
 impl Jids {
     /// Opens the memory in `folder`. Also gives the loads of returns that are still owed to the master: those that were not
     /// acknowledged, and `interrupted` for jobs that a restart has cut.
-    pub fn open(folder: &Path) -> Result<(Jids, Vec<(Jid, Map)>, JoinHandle<()>), OpenError> {
+    pub fn open(folder: &Path) -> Result<(Jids, Owed, JoinHandle<()>), OpenError> {
         let unusable = |source| OpenError::Folder { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let path = folder.join("jids.db");
@@ -195,11 +198,12 @@ impl Memory {
     }
 
     /// Returns what the master has not acknowledged; jobs that were cut get their return now.
-    fn owed(&mut self) -> rusqlite::Result<Vec<(Jid, Map)>> {
+    fn owed(&mut self) -> rusqlite::Result<Owed> {
         self.forget(unix_ms())?;
         let mut found = Vec::new();
         {
-            let mut query = self.database.prepare("SELECT jid, state, load FROM jids WHERE state <> ?1 ORDER BY jid")?;
+            let mut query =
+                self.database.prepare("SELECT jid, state, load FROM jids WHERE state <> ?1 ORDER BY jid")?;
             let mut rows = query.query(params![ACKNOWLEDGED])?;
             while let Some(row) = rows.next()? {
                 found.push((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<Vec<u8>>>(2)?));
@@ -207,7 +211,8 @@ impl Memory {
         }
         let mut owed = Vec::new();
         for (text, state, load) in found {
-            let (Ok(jid), Some(load)) = (Jid::parse(&text), load.and_then(|load| msgpack::decode_map(&load).ok())) else {
+            let (Ok(jid), Some(load)) = (Jid::parse(&text), load.and_then(|load| msgpack::decode_map(&load).ok()))
+            else {
                 continue;
             };
             let load = if state == STARTED { interrupted(&jid, &load) } else { load };
@@ -340,7 +345,7 @@ mod tests {
     }
 
     /// Opens, lets `act` use the memory off the async threads, closes, and gives what is owed at the next start.
-    fn owed_after(folder: &Path, act: impl FnOnce(&Jids)) -> Vec<(Jid, Map)> {
+    fn owed_after(folder: &Path, act: impl FnOnce(&Jids)) -> Owed {
         let (jids, _, thread) = Jids::open(folder).unwrap();
         act(&jids);
         drop(jids);

@@ -123,7 +123,8 @@ impl<N> Spool<N> {
 
     /// Takes a return's load, as the executor builds it.
     pub fn push_return(&mut self, load: Map, note: N) -> Result<(), SpoolError> {
-        let probe = Return::new(Spooled { spool: self.id, n: u64::MAX }, &load).map_err(|_: BadLoad| SpoolError::BadReturn)?;
+        let probe =
+            Return::new(Spooled { spool: self.id, n: u64::MAX }, &load).map_err(|_: BadLoad| SpoolError::BadReturn)?;
         let bytes = probe.load.len() + ITEM_OVERHEAD;
         if bytes > MAX_LOAD {
             return Err(SpoolError::TooLarge);

@@ -100,12 +100,12 @@ fn two_minions_with_one_id_are_told_apart() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), pki.join(entry.file_name())).unwrap();
     }
-    fleet.start_minion("clone", "id: m1");
+    fleet.start_impostor("clone", "m1");
     fleet.wait_events("halite/minion/duplicate", 1);
     wait_for("the clone to say so", || fleet.minion("clone").log().contains("another minion with this id"));
     assert_eq!(fleet.halite(&["m1", "test.ping", "--out", "json"]).expect_code(0).json()["m1"], true);
     // A foreign key under a known id is denied, and the id's owner keeps working.
-    fleet.start_minion("thief", "id: m1");
+    fleet.start_impostor("thief", "m1");
     wait_for("the thief to be denied", || {
         fleet.halite(&["key", "list", "--out", "json"]).json()["minions_denied"][0] == "m1"
     });

@@ -17,17 +17,11 @@ const MAX_MAIN: usize = 100;
 const KERNEL: &str = "minion/src/host/kernel.rs";
 
 /// Tests that may sleep, each with its reason.
-const SLEEPERS: &[(&str, &str)] = &[
-    ("tests/src/lib.rs", "the harness: wait_for looks again after a pause"),
-    ("tests/src/wait.rs", "the harness: wait_for looks again after a pause"),
-];
+const SLEEPERS: &[(&str, &str)] = &[("tests/src/lib.rs", "the harness: wait_for looks again after a pause")];
 
 /// Who may name the folders of configuration files besides `config`, each with its reason.
-const FOLDER_NAMERS: &[(&str, &str)] = &[
-    ("master/src/daemon.rs", "watches the folder for changes; what changed is read by config"),
-    ("minion/src/daemon.rs", "watches the folder for changes; what changed is read by config"),
-    ("master/src/fleet.rs", "writes the files of the daemons that it starts"),
-];
+const FOLDER_NAMERS: &[(&str, &str)] =
+    &[("master/src/daemon.rs", "watches the folder for changes; what changed is read by config")];
 
 /// Where `allow` stands for `expect`, each with its reason.
 const ALLOWERS: &[(&str, &str)] = &[("proto/src/value.rs", "a macro: only its empty form has no use for `mut`")];

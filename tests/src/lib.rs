@@ -122,6 +122,12 @@ impl Fleet {
         self.minions.insert(id.to_owned(), minion);
     }
 
+    /// Starts a minion in a directory of its own under an id that another one has.
+    pub fn start_impostor(&mut self, dir: &str, id: &str) {
+        let minion = self.site.start_minion_as(dir, id, "").unwrap_or_else(|error| panic!("{error}"));
+        self.minions.insert(dir.to_owned(), minion);
+    }
+
     /// Returns a running minion.
     #[track_caller]
     pub fn minion(&self, id: &str) -> &Daemon {

@@ -1,3 +1,5 @@
+//! What `bus` promises, tested.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;

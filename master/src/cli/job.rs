@@ -17,9 +17,8 @@ use crate::api::jobs::JobRequest;
 
 /// A job.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Job options")]
 pub(crate) struct JobArgs {
-    #[command(flatten)]
-    target: TargetArgs,
     /// Wait so long before asking whether minions still run the job: 5, 30s, 10m [default: the configured `timeout`, 5]
     #[arg(short, long, value_name = "TIME", value_parser = span)]
     timeout: Option<Duration>,
@@ -68,6 +67,8 @@ pub(crate) struct JobArgs {
     /// Its arguments: YAML, keyword arguments as name=value
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]
     args: Vec<String>,
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// How to read the target.

@@ -138,7 +138,10 @@ fn name_verbs(error: clap::Error) -> clap::Error {
 
 /// Returns the whole command as help, completions and manual show it: the verbs, and the options of jobs.
 pub(super) fn documented() -> clap::Command {
-    JobArgs::augment_args(VerbCli::command()).subcommand_required(true).arg_required_else_help(true)
+    let verbs = VerbCli::command();
+    let about = verbs.get_about().cloned();
+    let command = JobArgs::augment_args(verbs).subcommand_required(true).arg_required_else_help(true);
+    command.about(about.unwrap_or_default()).long_about(None)
 }
 
 /// Tells whether these words begin with a target, not with a verb.

@@ -369,8 +369,15 @@ fn keys_are_listed_and_accepted_as_salt_key_does() {
     assert_eq!(master.run("halite key list"), (listed.to_owned(), exit::OK));
     assert_eq!(master.run("salt-key -L"), (listed.to_owned(), exit::OK));
     assert_eq!(master.run("halite key list pending"), ("Unaccepted Keys:\nm1\n".to_owned(), exit::OK));
-    let json = "{\n    \"minions_pre\": [\n        \"m1\"\n    ],\n    \"minions_rejected\": [],\n    \"minions\": [],\n    \
-                \"minions_denied\": []\n}\n";
+    let json = "{
+    \"minions_pre\": [
+        \"m1\"
+    ],
+    \"minions_rejected\": [],
+    \"minions\": [],
+    \"minions_denied\": []
+}
+";
     assert_eq!(master.run("salt-key -L --out json"), (json.to_owned(), exit::OK));
     let accepted = "The following keys are going to be accepted:\nUnaccepted Keys:\nm1\nKey for minion m1 accepted.\n";
     assert_eq!(master.run("salt-key -y -a m1"), (accepted.to_owned(), exit::OK));

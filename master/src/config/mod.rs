@@ -166,9 +166,15 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-/// Reads what a command needs. A missing configuration is not an error: the defaults hold.
+/// Reads what a command needs. A missing configuration is not an error: the defaults hold. A broken file in `master.d`
+/// is noted: the running master has refused it too, and `halite reload` is there to say why.
 pub fn client(confdir: &Path) -> Result<ClientConfig, ConfigError> {
-    let files = Files::read(confdir)?;
+    let files = Files::read_with(confdir, |files, path| {
+        if let Err(error) = files.add(path) {
+            files.notes.push(format!("failed to {:#}", anyhow::Error::from(error)));
+        }
+        Ok(())
+    })?;
     let options = Options { map: &files.options };
     let sock_dir = Paths::of(&options)?.sock_dir;
     let timeout = options.seconds("timeout", 5)?;
@@ -185,6 +191,14 @@ struct Files {
 
 impl Files {
     fn read(confdir: &Path) -> Result<Files, ConfigError> {
+        Files::read_with(confdir, Files::add)
+    }
+
+    /// Reads the main file, and each of the others as told.
+    fn read_with(
+        confdir: &Path,
+        mut add: impl FnMut(&mut Files, &Path) -> Result<(), ConfigError>,
+    ) -> Result<Files, ConfigError> {
         let mut files = Files { options: Map::new(), reactor: None, notes: Vec::new() };
         let main = confdir.join("master");
         if main.exists() {
@@ -200,7 +214,7 @@ impl Files {
         };
         extra.retain(|path| path.extension().is_some_and(|end| end == "conf"));
         extra.sort();
-        extra.iter().try_for_each(|path| files.add(path))?;
+        extra.iter().try_for_each(|path| add(&mut files, path))?;
         Ok(files)
     }
 

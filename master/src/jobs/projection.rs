@@ -34,7 +34,8 @@ impl Projection {
     /// Takes in everything that is in the log now.
     pub(super) async fn catch_up(&mut self) -> Result<(), CacheError> {
         let head = self.bus.head();
-        while self.next <= head {
+        // The first event has offset 1: a log whose head is 0 is empty.
+        while head > 0 && self.next <= head {
             match self.events.next().await {
                 Some(event) => self.take_in(event).await?,
                 None => return Ok(()),

@@ -1,3 +1,5 @@
+//! What `keys` promises, tested.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

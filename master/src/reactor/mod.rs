@@ -28,6 +28,7 @@ mod reactions;
 mod report;
 mod rules;
 mod sls;
+mod spaces;
 mod state;
 mod task;
 

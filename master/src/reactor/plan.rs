@@ -15,6 +15,8 @@ use super::sls::Files;
 
 /// How many reactions one event may set off.
 const MAX_CHUNKS: usize = 1_000;
+/// How arguments that do not count should be written.
+const ARGUMENTS: &str = "- args: [{name: value}]";
 
 /// What one event sets off.
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ pub(super) fn plan(loaded: &Loaded, files: &mut Files, paths: &[String], tag: &T
         plan.faults.extend(rendered.faults);
     }
     match high::compile(&high) {
-        Ok(chunks) => chunks.into_iter().for_each(|chunk| plan.check(chunk)),
+        Ok(chunks) => chunks.into_iter().for_each(|chunk| plan.check(files, chunk)),
         Err(errors) => {
             let shown = |texts: Vec<String>| python::repr(&Value::from(texts));
             let error = format!(
@@ -60,15 +62,22 @@ pub(super) fn plan(loaded: &Loaded, files: &mut Files, paths: &[String], tag: &T
 
 impl Plan {
     /// Keeps a chunk that builds a reaction; says what is wrong with any other.
-    fn check(&mut self, chunk: Chunk) {
-        let fault =
-            |error: String| Fault { sls: Some(chunk.sls.clone()), line: None, id: Some(chunk.id.clone()), error };
+    fn check(&mut self, files: &mut Files, chunk: Chunk) {
         match reactions::build(&chunk, "") {
             Ok(reaction) => {
-                self.faults.extend(reaction.notes.into_iter().map(fault));
+                for message in reaction.notes {
+                    let (file, corrected) = (chunk.sls.clone(), ARGUMENTS.to_owned());
+                    let warning = Warning { file, line: 0, message, corrected };
+                    if files.is_new(&warning) {
+                        self.warnings.push(warning);
+                    }
+                }
                 self.chunks.push(chunk);
             }
-            Err(error) => self.faults.push(fault(error.to_string())),
+            Err(error) => {
+                let (sls, id) = (Some(chunk.sls), Some(chunk.id));
+                self.faults.push(Fault { sls, line: None, id, error: error.to_string() });
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use super::Loaded;
 use super::functions::MasterFunctions;
 use super::high::{self, High};
 use super::report::Fault;
+use super::spaces;
 
 /// The largest file that is read.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -88,17 +89,22 @@ impl Files {
     ) -> Result<(High, Vec<Warning>), (Option<usize>, String)> {
         let text = self.text(file).map_err(|error| (None, error.to_string()))?;
         let context = context(loaded, tag, data);
+        let (text, spaces) = match spaces::mend(&text, name) {
+            Some((mended, warning)) => (mended.into(), Some(warning)),
+            None => (text, None),
+        };
         let (value, mut warnings) = render_sls(&text, name, &context, Repairs::On).map_err(|error| {
             let line = error.place().1;
             ((line > 0).then_some(line), error.to_string())
         })?;
         let high = high::pad(value, name).map_err(|error| (None, error))?;
+        warnings.extend(spaces);
         warnings.retain(|warning| self.is_new(warning));
         Ok((high, warnings))
     }
 
     /// Tells whether this was not told yet.
-    fn is_new(&mut self, warning: &Warning) -> bool {
+    pub(super) fn is_new(&mut self, warning: &Warning) -> bool {
         if self.told.len() >= MAX_TOLD {
             self.told.clear();
         }

@@ -9,8 +9,8 @@ use super::rules::Rules;
 
 /// How many reactions may follow from one another. A chain that is longer is a loop.
 pub(super) const MAX_DEPTH: u32 = 8;
-/// How many causes are remembered: at the full rate of one rule, those of the last quarter of an hour.
-pub(super) const MAX_CAUSES: usize = 100_000;
+/// How many causes are remembered: at the full rate of one rule, those of the last three minutes. A loop turns faster.
+pub(super) const MAX_CAUSES: usize = 20_000;
 /// How many events a second a rule reacts to in the long run.
 pub(super) const RATE_PER_S: i64 = 100;
 /// How many events a rule reacts to at once.

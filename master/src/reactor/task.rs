@@ -135,9 +135,8 @@ impl ReactorTask {
         }
         let loaded = Arc::clone(&self.loaded.borrow());
         let tag = event.tag.as_str();
-        let own = tag.starts_with(Tag::reactor("").as_str());
         let seen = Seen { offset: event.offset, tag, stamp_us: event.stamp_us };
-        if !own && loaded.rules.matching(tag).next().is_some() {
+        if loaded.rules.matching(tag).next().is_some() && !tag.starts_with(Tag::reactor("").as_str()) {
             match event.map() {
                 Ok(data) => {
                     if !self.judge(&loaded, seen, &event.tag, data, stop).await? {

@@ -1,3 +1,5 @@
+//! What `reactor` promises, tested.
+
 use std::path::Path;
 
 use proto::map;
@@ -130,7 +132,8 @@ fn one_wrong_declaration_drops_the_list_and_one_wrong_file_only_itself() {
 /// Seed 004: `reactor.conf` and `sh.sls` as they are printed.
 #[test]
 fn the_printed_sh_reactor_tells_slack() {
-    let conf = include_str!("testdata/seeds/004/reactor.conf");
+    // The page has non-breaking spaces; those of the configuration are not the reactor's to mend.
+    let conf = &include_str!("testdata/seeds/004/reactor.conf").replace('\u{a0}', " ");
     let (entries, warnings) = rules(conf);
     assert_eq!((entries.len(), warnings.len()), (1, 1));
     let conf = conf.replace("/srv/reactor", &format!("{DATA}/seeds/004"));
@@ -138,7 +141,8 @@ fn the_printed_sh_reactor_tells_slack() {
     "args" => vec!["ls", "-l"], "_stamp" => "2026-11-21T00:46:34.646402+00:00" };
     let (mut commands, plan) = planned(&conf, "salt/beacon/m1/sh/42", &data);
     assert_eq!(plan.faults, []);
-    assert!(!plan.warnings.is_empty());
+    // The key that is indented less, and the non-breaking spaces.
+    assert_eq!(plan.warnings.len(), 3, "{:?}", plan.warnings);
     let Command::Publish(job) = commands.remove(0) else { panic!("a job") };
     let expected = json(
         r#"{"tgt":"m1","tgt_type":"glob","fun":"slack.post_message","arg":[{"__kwarg__":true,
@@ -203,7 +207,7 @@ struct Rig {
     bus: Bus,
     door: FakeDoor,
     asked: Asked,
-    running: Option<(Reactor, CancellationToken, JoinHandle<Result<(), RunError>>)>,
+    running: Option<(CancellationToken, JoinHandle<Result<(), RunError>>)>,
     _bus_stop: watch::Sender<bool>,
 }
 
@@ -221,7 +225,7 @@ impl Rig {
         let config = ReactorConfig { max_age, ..self.config(rules) };
         let (reactor, task) = Reactor::open(config, self.bus.clone(), self.door.clone()).unwrap();
         let stop = CancellationToken::new();
-        self.running = Some((reactor.clone(), stop.clone(), tokio::spawn(task.run(stop))));
+        self.running = Some((stop.clone(), tokio::spawn(task.run(stop))));
         reactor
     }
 
@@ -239,14 +243,14 @@ impl Rig {
     }
 
     async fn stop(&mut self) {
-        let (_, stop, task) = self.running.take().unwrap();
+        let (stop, task) = self.running.take().unwrap();
         stop.cancel();
         task.await.unwrap().unwrap();
     }
 
     /// Ends the reactor as a crash does: nothing is finished.
     async fn crash(&mut self) {
-        let (_, _, task) = self.running.take().unwrap();
+        let (_, task) = self.running.take().unwrap();
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
@@ -414,7 +418,6 @@ async fn a_master_that_is_busy_is_asked_again() {
     rig.start(&[("a", PING)], AGE);
     rig.fire("a").await;
     let first = rig.job().await.1;
-    rig.door.answers.lock().unwrap().clear();
     assert_eq!(rig.job().await.1, first);
     rig.stop().await;
     assert_eq!(rig.asked.rest(), []);

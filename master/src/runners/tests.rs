@@ -1,3 +1,5 @@
+//! What `runners` promises, tested.
+
 use tempfile::TempDir;
 
 use super::fake::{self, Asked, FakeDoor, json};

@@ -110,10 +110,8 @@ mod tests {
     /// Gives one-minute averages one after the other; tells which looks fire.
     fn check(json: &str, looks: &[f64], expected: &[bool]) {
         let mut load = beacon(json);
-        let fired: Vec<bool> = looks
-            .iter()
-            .map(|one| load.judge(Averages { one: *one, five: 1.0, fifteen: 1.0 }).is_some())
-            .collect();
+        let fired: Vec<bool> =
+            looks.iter().map(|one| load.judge(Averages { one: *one, five: 1.0, fifteen: 1.0 }).is_some()).collect();
         assert_eq!(fired, expected, "{json}");
     }
 

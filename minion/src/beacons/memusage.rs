@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn a_share_is_written_in_several_ways() {
-        let check = |json: &str, expected| assert_eq!(percent(&serde_json::from_str(json).unwrap()), expected, "{json}");
+        let check =
+            |json: &str, expected| assert_eq!(percent(&serde_json::from_str(json).unwrap()), expected, "{json}");
         check("\"63%\"", Some(63.0));
         check("63", Some(63.0));
         check("63.5", Some(63.5));

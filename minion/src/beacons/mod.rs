@@ -96,11 +96,14 @@ pub enum BuildError {
 #[error("look at the machine")]
 pub struct LookError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
 
+/// What making a beacon gives.
+type Built = Result<Box<dyn Beacon>, BuildError>;
+
 /// One kind of beacon.
 pub struct Kind {
     /// The name in the configuration and in tags.
     pub name: &'static str,
-    build: fn(&Map, &BeaconContext) -> Result<Box<dyn Beacon>, BuildError>,
+    build: fn(&Map, &BeaconContext) -> Built,
     check: fn(&Map) -> Result<(), BuildError>,
 }
 
@@ -116,7 +119,7 @@ impl Kind {
     }
 
     /// Makes a beacon of its options. May block.
-    pub fn build(&self, options: &Map, cx: &BeaconContext) -> Result<Box<dyn Beacon>, BuildError> {
+    pub fn build(&self, options: &Map, cx: &BeaconContext) -> Built {
         (self.build)(options, cx)
     }
 }
@@ -127,7 +130,7 @@ impl fmt::Debug for Kind {
     }
 }
 
-fn build<B: Build>(options: &Map, cx: &BeaconContext) -> Result<Box<dyn Beacon>, BuildError> {
+fn build<B: Build>(options: &Map, cx: &BeaconContext) -> Built {
     Ok(Box::new(B::build(config::<B>(options)?, cx)?))
 }
 
@@ -196,3 +199,6 @@ impl Beacons {
         self.setups.send_replace(Arc::new(setups));
     }
 }
+
+#[cfg(test)]
+mod tests;

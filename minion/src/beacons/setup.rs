@@ -138,7 +138,8 @@ mod tests {
     use super::*;
 
     fn setup(options: impl Into<Value>) -> Result<Setup, String> {
-        let (mut setups, mut errors) = read(&map! { "load" => options.into() }, |name| format!("/etc/halite/minion:{name}"));
+        let (mut setups, mut errors) =
+            read(&map! { "load" => options.into() }, |name| format!("/etc/halite/minion:{name}"));
         assert_eq!(setups.len() + errors.len(), 1);
         setups.pop().ok_or_else(|| errors.remove(0).to_string())
     }
@@ -154,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_scheduling_options_do_not_reach_the_beacon() {
-        let every = map! { "interval" => "2.5", "enabled" => true, "disable_during_state_run" => true, "onchangeonly" => true };
+        let every =
+            map! { "interval" => "2.5", "enabled" => true, "disable_during_state_run" => true, "onchangeonly" => true };
         let setup = setup(every).unwrap();
         assert_eq!(setup.interval, Some(Duration::from_millis(2500)));
         assert!(setup.rests_during_states);
@@ -163,7 +165,8 @@ mod tests {
 
     #[test]
     fn one_bad_beacon_is_disabled_alone_and_named_with_its_file() {
-        let beacons = map! { "load" => "x", "memusage" => vec![map! { "percent" => 1 }], "wtmp" => Value::List(vec![]) };
+        let beacons =
+            map! { "load" => "x", "memusage" => vec![map! { "percent" => 1 }], "wtmp" => Value::List(vec![]) };
         let (setups, errors) = read(&beacons, |_| "/etc/halite/minion:2:3".into());
         assert_eq!(setups.iter().map(|setup| setup.name.as_str()).collect::<Vec<_>>(), ["memusage"]);
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();

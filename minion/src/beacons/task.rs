@@ -235,7 +235,8 @@ impl BeaconsTask {
         let Parts { id, link, .. } = &self.parts;
         warn!(beacon, dropped, "beacon fires more than {RATE_PER_SECOND} events per second; the rest was dropped");
         if let Ok(tag) = Tag::parse(&format!("salt/minion/{id}/beacon_dropped")) {
-            let data = map! { "beacon" => beacon.as_str(), "dropped" => dropped, "limit" => RATE_PER_SECOND, "id" => id };
+            let data =
+                map! { "beacon" => beacon.as_str(), "dropped" => dropped, "limit" => RATE_PER_SECOND, "id" => id };
             link.fire(&tag, &data).await;
         }
     }

@@ -74,7 +74,8 @@ impl<'a> Reader<'a> {
     pub(super) fn texts(&self, option: &str) -> Result<Vec<String>, OptionError> {
         let Some(value) = self.value(option) else { return Ok(Vec::new()) };
         let items = value.as_list().ok_or_else(|| self.wrong(option, "a list of texts", value))?;
-        let text = |item: &Value| item.as_str().map(str::to_owned).ok_or_else(|| self.wrong(option, "a list of texts", value));
+        let text =
+            |item: &Value| item.as_str().map(str::to_owned).ok_or_else(|| self.wrong(option, "a list of texts", value));
         items.iter().map(text).collect()
     }
 

@@ -68,7 +68,10 @@ fn what_is_not_used_is_said() {
 
 #[test]
 fn an_option_of_the_wrong_kind_names_its_place() {
-    refusal("id: m1\nmaster_port: 70000\n", "minion:2:1: master_port: expected a whole number from 1 to 65535, found 70000");
+    refusal(
+        "id: m1\nmaster_port: 70000\n",
+        "minion:2:1: master_port: expected a whole number from 1 to 65535, found 70000",
+    );
     refusal("log_level: loud\n", "log_level: expected one of");
     refusal("beacons: 3\n", "beacons: expected a map, found 3");
     refusal("grains: [a]\n", "grains: expected a map, found list");

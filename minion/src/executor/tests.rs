@@ -1,3 +1,5 @@
+//! What `executor` promises, tested.
+
 use super::*;
 use crate::modules::{NoEvents, Stop};
 use proto::map;

@@ -135,7 +135,8 @@ async fn first_contact(target: &Target) -> Result<[u8; 32], DialError> {
 
 /// Asks the master who it is, without any protection: nothing in the answer is to be believed before it is judged.
 async fn hello(target: &Target) -> Result<HelloReply, DialError> {
-    let config = ConnectConfig::new(address(&target.host, target.request_port), SocketType::Dealer, ConnectMechanism::Null);
+    let config =
+        ConnectConfig::new(address(&target.host, target.request_port), SocketType::Dealer, ConnectMechanism::Null);
     let mut connection = transport::connect(&config).await?.link;
     connection.sender().try_send(Bytes::from(HelloRequest::current().encode()))?;
     let answer = timeout(HELLO_TIMEOUT, connection.recv()).await.map_err(|_| DialError::Silent)?;

@@ -172,7 +172,10 @@ mod tests {
         let folder = root.path().join("pki/minion");
         let first = own(&folder).unwrap();
         assert_eq!(own(&folder).unwrap().fingerprint, first.fingerprint);
-        assert_eq!((mode(folder.clone()), mode(folder.join(PRIVATE)), mode(folder.join(PUBLIC))), (0o700, 0o400, 0o644));
+        assert_eq!(
+            (mode(folder.clone()), mode(folder.join(PRIVATE)), mode(folder.join(PUBLIC))),
+            (0o700, 0o400, 0o644)
+        );
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
         let public = PublicKey::from_pem(&fs::read_to_string(folder.join(PUBLIC)).unwrap()).unwrap();
         assert_eq!(public, PublicKey::X25519(first.pair.public()));

@@ -128,7 +128,8 @@ impl Link {
         let (wire_sender, wire) = mpsc::channel(pump::WIRE_BOUND);
         let [instance, spool, seed] = [random()?, random()?, random()?];
         let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at: usize| seed[at]));
-        let state = LinkState::new(parts.kind, parts.pace, seed, Instant::now() + parts.first_delay);
+        let state = LinkState::new(parts.kind, parts.pace, seed, Instant::now() + parts.first_delay)
+            .vouching(parts.autosign_grains.is_some());
         let task = LinkTask::new(parts, instance, state, Spool::new(spool), status_sender, jobs_sender, wire_sender);
         let handle = tokio::spawn(task.run(requests, wire));
         Ok((Link { requests: sender, status }, jobs, handle))
@@ -223,7 +224,9 @@ impl EventSink for Events {
         while let Err(refused) = self.link.requests.try_send(request) {
             match refused {
                 mpsc::error::TrySendError::Closed(_) => return Err(SendError::NotConnected),
-                mpsc::error::TrySendError::Full(_) if Instant::now() >= until => return Err(SendError::NotAcknowledged),
+                mpsc::error::TrySendError::Full(_) if Instant::now() >= until => {
+                    return Err(SendError::NotAcknowledged);
+                }
                 mpsc::error::TrySendError::Full(again) => request = again,
             }
             std::thread::sleep(RETRY);
@@ -246,6 +249,9 @@ fn random() -> Result<[u8; 16], NoRandom> {
     SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+pub(crate) use tests::idle_for_tests;
 
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use proto::message::{Kind, Push, Reply, SessionState, Spooled, Welcome};
 use proto::value::Value;
-use super::pace::Pace;
 
 /// How long the master may take for each step of opening a session. It answers at once unless it is overloaded.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,11 +62,18 @@ pub(super) enum LinkOutput {
     /// The master does not accept us, at least not yet.
     Limbo(Welcome),
     /// The session is complete: jobs come in.
-    Live { session: u64 },
+    Live {
+        session: u64,
+    },
     /// The answer to a request that is none of the session's own.
     Reply(Reply),
-    SendJobsSince { seq: u64, serial: u64 },
-    SendSession { seq: u64 },
+    SendJobsSince {
+        seq: u64,
+        serial: u64,
+    },
+    SendSession {
+        seq: u64,
+    },
 }
 
 /// One session after the other, with one master.
@@ -81,6 +88,8 @@ pub(super) struct LinkState {
     seq: u64,
     /// The resume point of publications: the highest that was seen.
     serial: u64,
+    /// Whether something vouches for a pending key: then the session is sent in limbo too (native-wire.md §4).
+    vouches: bool,
     phase: Phase,
 }
 
@@ -98,17 +107,38 @@ enum Phase {
 enum Sub {
     /// A call hears no publications.
     None,
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Connecting,
-    Greeted { until: Instant },
-    CatchingUp { seq: u64, until: Instant },
+    Greeted {
+        until: Instant,
+    },
+    CatchingUp {
+        seq: u64,
+        until: Instant,
+    },
     Live,
 }
 
 impl LinkState {
     /// Begins at `start`; the first tick from then on connects.
     pub(super) fn new(kind: Kind, pace: Pace, seed: u64, start: Instant) -> LinkState {
-        LinkState { kind, pace, seed, attempt: 0, seq: 0, serial: 0, phase: Phase::Waiting { until: start } }
+        LinkState {
+            kind,
+            pace,
+            seed,
+            attempt: 0,
+            seq: 0,
+            serial: 0,
+            vouches: false,
+            phase: Phase::Waiting { until: start },
+        }
+    }
+
+    /// Makes a pending minion send its session, so that the master sees what vouches for it.
+    pub(super) fn vouching(self, vouches: bool) -> LinkState {
+        LinkState { vouches, ..self }
     }
 
     /// Returns a fresh number for a request.
@@ -139,9 +169,10 @@ impl LinkState {
             | Phase::Greeted { until }
             | Phase::Limbo { until }
             | Phase::Opening { until, .. } => Some(until),
-            Phase::Open { sub: Sub::Waiting { until } | Sub::Greeted { until } | Sub::CatchingUp { until, .. }, .. } => {
-                Some(until)
-            }
+            Phase::Open {
+                sub: Sub::Waiting { until } | Sub::Greeted { until } | Sub::CatchingUp { until, .. },
+                ..
+            } => Some(until),
             Phase::Connecting | Phase::Open { .. } => None,
         }
     }
@@ -210,10 +241,13 @@ impl LinkState {
         let had_sub = matches!(self.phase, Phase::Open { .. });
         if welcome.state != SessionState::Accepted {
             self.phase = Phase::Limbo { until: now + LIMBO_TIMEOUT };
+            let vouch = (self.vouches && welcome.state == SessionState::Pending)
+                .then(|| LinkOutput::SendSession { seq: self.next_seq() });
             let close = had_sub.then_some(LinkOutput::CloseSub);
-            return close.into_iter().chain([LinkOutput::Limbo(welcome)]).collect();
+            return close.into_iter().chain([LinkOutput::Limbo(welcome)]).chain(vouch).collect();
         }
-        if matches!(self.phase, Phase::Open { session, .. } | Phase::Opening { session, .. } if session == welcome.session) {
+        if matches!(self.phase, Phase::Open { session, .. } | Phase::Opening { session, .. } if session == welcome.session)
+        {
             return Vec::new();
         }
         let seq = self.next_seq();

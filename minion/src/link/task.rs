@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::message::{self, Kind, Publish, Push, Reply, Request as WireRequest, SessionRequest, SessionState, Spooled, Welcome};
+use proto::message::{
+    self, Kind, Publish, Push, Reply, Request as WireRequest, SessionRequest, SessionState, Spooled, Welcome,
+};
 use proto::msgpack;
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, watch};
@@ -70,7 +72,6 @@ enum Input {
 }
 
 impl LinkTask {
-    #[expect(clippy::too_many_arguments, reason = "the parts of the one caller, Link::spawn")]
     pub(super) fn new(
         parts: Parts,
         instance: [u8; 16],
@@ -138,8 +139,7 @@ impl LinkTask {
     }
 
     fn is_done(&self) -> bool {
-        self.stop_by
-            .is_some_and(|by| by <= Instant::now() || self.spool.is_empty() || !self.state.is_flowing())
+        self.stop_by.is_some_and(|by| by <= Instant::now() || self.spool.is_empty() || !self.state.is_flowing())
     }
 
     fn request(&mut self, request: Request) {
@@ -193,7 +193,7 @@ impl LinkTask {
             (Socket::Dealer, WireEvent::Message(frames)) => self.pushed(&frames),
             (Socket::Sub, WireEvent::Message(frames)) => self.published(&frames),
             (socket, WireEvent::Closed(closed)) => {
-                self.down(format!("the connection ended: {closed}"));
+                self.ended(format!("stay connected: {closed}"));
                 self.give(if socket == Socket::Dealer { LinkInput::DealerClosed } else { LinkInput::SubClosed });
             }
             (socket, WireEvent::Failed(failed)) => {
@@ -299,10 +299,10 @@ impl LinkTask {
             Failure::Unreachable => warn!(master = self.target.host, "failed to {text}; trying again"),
         }
         self.told.clone_from(&text);
-        self.down(text);
+        self.status.send_replace(LinkStatus::Down { why: Some(text) });
     }
 
-    fn down(&self, why: String) {
+    fn ended(&self, why: String) {
         // Limbo is the better explanation of a connection that the master then closes.
         self.status.send_if_modified(|status| {
             let changes = !matches!(status, LinkStatus::Limbo { .. });
@@ -401,7 +401,9 @@ fn explain(state: SessionState, target: &Target) -> String {
         SessionState::Denied => {
             format!("another key holds the id {id}, or this key another id; this key's fingerprint is {fingerprint}")
         }
-        SessionState::Duplicate => format!("another minion with the id {id} is connected; a cloned image needs its own id and keys"),
+        SessionState::Duplicate => {
+            format!("another minion with the id {id} is connected; a cloned image needs its own id and keys")
+        }
         SessionState::Full => "it takes no more minions or pending keys for now".to_owned(),
         SessionState::Pending => format!(
             "its key waits for acceptance; compare the fingerprint {fingerprint} and run `halite key accept {id}` on the master"

@@ -8,7 +8,8 @@ use proto::message::{self, ErrorCode, Push, Reply, Request as WireRequest, Spool
 use proto::value::{MapExt, Value};
 use tokio::time::timeout;
 use transport::{
-    CurveKeyPair, Heartbeat, Incoming, LinkSender, Listener, ListenerConfig, Mechanism, NullPolicy, PeerInfo, SocketType,
+    CurveKeyPair, Heartbeat, Incoming, LinkSender, Listener, ListenerConfig, Mechanism, NullPolicy, PeerInfo,
+    SocketType,
 };
 
 use super::*;
@@ -300,21 +301,48 @@ fn job(jid: &str, tgt: &str, expires: u64) -> Map {
     }
 }
 
-/// Gives the minion an executor, as the daemon does.
-fn employ(minion: &mut Minion, jids: Jids) {
+/// Returns what the beacons' room needs, around a link that never finds a master; and the executor's task.
+pub(crate) fn idle_for_tests(folder: &std::path::Path) -> (crate::beacons::Parts, JoinHandle<()>) {
+    let id = MinionId::parse("m1").unwrap();
+    let target = Target {
+        id: id.clone(),
+        host: "127.0.0.1".into(),
+        request_port: 1,
+        publish_port: 1,
+        pki_dir: folder.to_owned(),
+        key: keys::own(folder).unwrap(),
+        demands: Demands::default(),
+        heartbeat: Heartbeat::default(),
+    };
+    let (pace, first_delay) = (Pace::default(), Duration::from_secs(3600));
+    let parts =
+        Parts { target, kind: Kind::Daemon, grains: None, autosign_grains: None, pace, first_delay, jids: None };
+    let (link, _jobs, _task) = Link::spawn(parts).unwrap();
+    let (jids, _, _) = Jids::open(folder).unwrap();
+    let (executor, task) = executor(&link, &id, jids, folder);
+    let loop_interval = Duration::from_secs(1);
+    (crate::beacons::Parts { id, link, executor, loop_interval, before_connect: true }, task)
+}
+
+fn executor(link: &Link, id: &MinionId, jids: Jids, folder: &std::path::Path) -> (Executor, JoinHandle<()>) {
     let (_, config) = watch::channel(Arc::new(Map::new()));
     let (_, grains) = watch::channel(Arc::new(Map::new()));
-    let id = MinionId::parse("m1").unwrap();
     let parts = ExecutorParts {
         id: id.to_string(),
         config,
         grains,
-        events: minion.link.events(id.clone(), LocalBus::default()),
-        returns: Intake::returns(minion.link.clone(), jids.clone()),
-        limit: Limit { max_return_size: 1 << 20, folder: minion.folder.path().join("returns") },
+        events: link.events(id.clone(), LocalBus::default()),
+        returns: Intake::returns(link.clone(), jids),
+        limit: Limit { max_return_size: 1 << 20, folder: folder.join("returns") },
         program: "halite-minion".into(),
     };
-    let (executor, _task) = Executor::spawn(parts, Limits::default());
+    Executor::spawn(parts, Limits::default())
+}
+
+/// Gives the minion an executor, as the daemon does.
+fn employ(minion: &mut Minion, jids: Jids) {
+    let id = MinionId::parse("m1").unwrap();
+    let (executor, _task) = executor(&minion.link, &id, jids.clone(), minion.folder.path());
     let jobs = minion.jobs.take().unwrap();
     let intake = IntakeParts { id, executor, jids, link: minion.link.clone() };
     tokio::spawn(Intake::run(intake, jobs));

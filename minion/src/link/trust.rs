@@ -30,7 +30,7 @@ pub enum TrustError {
     #[error(
         "trust the master: its key has CHANGED. Pinned in {}: {pinned}. Offered: {offered}. \
          Someone may be in between. If the master's key was replaced on purpose, compare the offered fingerprint with \
-         `halite-key -F master` on the master, then delete the file; this minion pins the new key by itself", path.display())]
+         what `halite key finger` shows on the master, then delete the file; this minion pins the new key by itself", path.display())]
     Changed {
         /// The pin file.
         path: PathBuf,
@@ -42,7 +42,8 @@ pub enum TrustError {
     /// It is not the key that `master_key` or `master_finger` names.
     #[error(
         "trust the master: its key has the fingerprint {offered}, but {option} in the configuration says {expected}; \
-         correct the option if the master is the right one")]
+         correct the option if the master is the right one"
+    )]
     NotDemanded {
         /// The option.
         option: &'static str,

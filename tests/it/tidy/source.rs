@@ -332,15 +332,12 @@ mod tests {
 
     #[test]
     fn comments_and_strings_are_told_from_code() {
-        let text = "let a = \"x // y\"; // z\nlet b = r#\"un\"wrap\"#; /* c /* d */ e */ let c = '\"'; fn f<'a>() {}";
+        let text = "let a = \"x // y\"; // z\nlet b = r#\"un\"wrap\"#; /* k /* d */ e */ let c = '\"'; fn f<'a>() {}";
         let (code, words) = Lexer::split(text);
-        assert_eq!(code.lines().count(), 2);
-        assert!(
-            !code.contains('x') && !code.contains('z') && !code.contains("wrap") && !code.contains('e')
-                || code.contains("let")
-        );
-        assert!(words.contains("x // y") && !words.contains('z') && words.contains("un\"wrap"));
-        assert!(!code.contains(" d ") && code.contains("let c =") && code.contains("fn f<'a>() {}"));
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(squeezed(&code), "let a = ; let b = ; let c = ; fn f<'a>() {}");
+        assert_eq!(squeezed(&words), "let a = \"x // y\"; let b = r#\"un\"wrap\"#; let c = '\"'; fn f<'a>() {}");
+        assert_eq!((code.lines().count(), code.chars().count()), (2, text.chars().count()));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! What `bus/state` promises, tested.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use proto::tag::Tag;

@@ -1,3 +1,5 @@
+//! What `keys/state` promises, tested.
+
 use proptest::prelude::*;
 
 use super::*;

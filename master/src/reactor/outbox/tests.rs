@@ -1,3 +1,5 @@
+//! What `reactor/outbox` promises, tested.
+
 use super::*;
 
 fn entry(index: u32) -> Entry {

@@ -90,6 +90,5 @@ fn note_strays(chunk: &Chunk) -> Option<String> {
         return None;
     }
     let names: Vec<String> = strays.keys().map(|name| format!("'{}'", name.to_key())).collect();
-    let form = "arguments of the function belong under 'args:' (or 'arg:' and 'kwarg:')";
-    Some(format!("Reactor '{}' is ignoring {}; {form}", chunk.id, names.join(", ")))
+    Some(format!("Reactor '{}' is ignoring {}, which is no option of local", chunk.id, names.join(", ")))
 }

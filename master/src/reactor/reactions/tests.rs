@@ -1,3 +1,5 @@
+//! What `reactor/reactions` promises, tested.
+
 use super::*;
 use crate::reactor::high::{compile, pad};
 use crate::runners::fake::json;
@@ -81,7 +83,7 @@ fn what_is_ignored_is_said() {
           documentation for the correct argument format."]
     );
     let stray = notes(r#"[{"tgt": "m1"}, {"name": "x"}, {"service": "nginx"}]"#);
-    assert!(stray[0].starts_with("Reactor 'a' is ignoring 'service'; "), "{stray:?}");
+    assert!(stray[0].starts_with("Reactor 'a' is ignoring 'service', "), "{stray:?}");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! What `reactor/sls` promises, tested.
+
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! What `reactor/state` promises, tested.
+
 use proto::map;
 use render::yaml::ReactorEntry;
 

@@ -1,3 +1,5 @@
+//! What `executor/state` promises, tested.
+
 use super::*;
 use proto::map;
 use proto::value::{MapExt, Value};

@@ -1,3 +1,5 @@
+//! What `host/http` promises, tested.
+
 use super::*;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};

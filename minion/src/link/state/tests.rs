@@ -53,10 +53,7 @@ impl Bench {
         assert_eq!(outputs, [LinkOutput::SendJobsSince { seq: 2, serial: 0 }]);
         assert!(!bench.state.is_flowing());
         let outputs = bench.push(ok(2, map! { "serial" => 40, "jobs" => vec!["job"] }.into()));
-        assert_eq!(
-            outputs,
-            [LinkOutput::Jobs(vec!["job".into()]), LinkOutput::Flow, LinkOutput::Live { session: 5 }]
-        );
+        assert_eq!(outputs, [LinkOutput::Jobs(vec!["job".into()]), LinkOutput::Flow, LinkOutput::Live { session: 5 }]);
         assert!(bench.state.is_flowing());
         bench
     }
@@ -128,10 +125,7 @@ fn a_lost_sub_repeats_only_its_own_steps() {
     assert!(bench.state.is_flowing());
     assert_eq!(bench.wait(), [LinkOutput::ConnectSub]);
     bench.give(LinkInput::SubReady);
-    assert_eq!(
-        bench.push(Push::Subscribed { session: 5 }),
-        [LinkOutput::SendJobsSince { seq: 3, serial: 44 }]
-    );
+    assert_eq!(bench.push(Push::Subscribed { session: 5 }), [LinkOutput::SendJobsSince { seq: 3, serial: 44 }]);
     let outputs = bench.push(ok(3, map! { "serial" => 45, "jobs" => Value::List(vec![]) }.into()));
     assert_eq!(outputs, [LinkOutput::Jobs(vec![]), LinkOutput::Live { session: 5 }]);
 }
@@ -183,4 +177,17 @@ fn a_repeated_welcome_changes_nothing() {
     assert_eq!(bench.push(welcome(SessionState::Accepted, 5)), []);
     let outputs = bench.push(welcome(SessionState::Accepted, 6));
     assert_eq!(outputs, [LinkOutput::CloseSub, LinkOutput::SendSession { seq: 3 }]);
+}
+
+#[test]
+fn a_pending_minion_that_something_vouches_for_sends_its_session_in_limbo() {
+    let mut bench = Bench::new(Kind::Daemon);
+    bench.state = bench.state.vouching(true);
+    bench.give(LinkInput::Tick);
+    bench.give(LinkInput::DealerReady);
+    let outputs = bench.push(welcome(SessionState::Pending, 0));
+    let limbo = LinkOutput::Limbo(welcome_of(SessionState::Pending, 0));
+    assert_eq!(outputs, [limbo, LinkOutput::SendSession { seq: 1 }]);
+    assert!(!bench.state.is_open());
+    assert_eq!(bench.push(welcome(SessionState::Accepted, 5)), [LinkOutput::SendSession { seq: 2 }]);
 }

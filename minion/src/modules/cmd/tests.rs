@@ -1,3 +1,5 @@
+//! What `modules/cmd` promises, tested.
+
 use super::*;
 use crate::modules::{Stop, find};
 use proto::map;

@@ -1,3 +1,5 @@
+//! What `zmtp/session` promises, tested.
+
 use super::*;
 use crate::zmtp::SocketType::{Dealer, Pub, Router, Sub};
 use crate::zmtp::frame::FrameError;

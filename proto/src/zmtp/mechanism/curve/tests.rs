@@ -1,3 +1,5 @@
+//! What `zmtp/mechanism/curve` promises, tested.
+
 use super::*;
 use crate::zmtp::SocketType;
 
