@@ -80,7 +80,7 @@ fn api_key(cx: &ModuleContext, args: &Args) -> Result<String, CallError> {
     let key = args.text("api_key").filter(|key| !key.is_empty()).or_else(|| configured(cx, "api_key"));
     let key = key.ok_or_else(|| CallError::Invocation("No Slack API key found.".to_owned()))?;
     // It becomes a header: a line feed in it would start another.
-    match key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    match key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         true => Ok(key),
         false => Err(CallError::Invocation("The Slack API key has characters that no key has.".to_owned())),
     }
