@@ -94,6 +94,7 @@ pub struct JobsQuery {
 
 /// All the master can be asked.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a command lives for one call; there is never a crowd of them")]
 pub enum Command {
     /// Read events.
     Events(EventQuery),
@@ -400,7 +401,8 @@ impl Door {
     /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
     fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
         let Some((name, what)) = audited(command) else { return };
-        if matches!(command, Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) if keys.dry_run) {
+        if matches!(command, Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) if keys.dry_run)
+        {
             return;
         }
         let (uid, pid) = match caller.origin {

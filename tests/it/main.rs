@@ -1,5 +1,7 @@
 //! The end-to-end scenes: real daemons, real sockets, real files. A module per thing that a user sees.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod beacons;
 mod cli;
 mod crash;
@@ -12,3 +14,4 @@ mod minion;
 mod peers;
 mod reactor;
 mod tidy;
+mod tour;

@@ -1,10 +1,10 @@
 //! Reads this machine, one file per subject; grains, beacons and modules share it.
 
-pub mod exec;
-mod kernel;
 pub mod cpu;
 pub mod disk;
+pub mod exec;
 pub mod http;
+mod kernel;
 pub mod load;
 pub mod memory;
 pub mod net;

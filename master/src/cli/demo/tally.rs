@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn what_was_seen_and_is_not_in_the_log_is_lost() {
         let mut tally = Tally::default();
-        let job = event(1, "salt/job/20261120235232821625/new", json!({"arg": [super::super::activity::REACTION_RUNS]}));
+        let job =
+            event(1, "salt/job/20261120235232821625/new", json!({"arg": [super::super::activity::REACTION_RUNS]}));
         let ret = event(2, "salt/job/20261120235232821625/ret/edge1", json!({}));
         let beacon = event(3, "salt/beacon/edge1/load/", json!({}));
         let probe = event(4, PROBE, json!({}));
