@@ -254,10 +254,13 @@ pub struct Rooms {
     /// The reactor, once it runs: it has the door too.
     pub reactor: OnceLock<Reactor>,
     /// Reads the configuration again.
-    pub reload: mpsc::Sender<oneshot::Sender<Result<Vec<String>, String>>>,
+    pub reload: mpsc::Sender<ReloadRequest>,
     /// What `status` tells of the daemon itself.
     pub about: About,
 }
+
+/// Asks for the configuration to be read again; answered with what is odd in it, or why the old one stays.
+pub type ReloadRequest = oneshot::Sender<Result<Vec<String>, String>>;
 
 /// What the daemon tells of itself.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Starts every part of the master in order, serves until a signal, stops them in reverse.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +11,20 @@ use proto::map;
 use proto::message::hello::HelloReply;
 use proto::tag::Tag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use transport::{CurveKeyPair, Heartbeat, Listener, ListenerConfig, NullPolicy, SocketType};
 
 use crate::acl::Acl;
 use crate::bus::Bus;
-use crate::command::{About, Door, Rooms};
+use crate::command::{About, Door, ReloadRequest, Rooms};
 use crate::config::{self, Config};
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
 use crate::sessions::{self, Registry, SessionParts};
+use crate::watch::ConfigWatch;
 use crate::{SOFTWARE, api, presence};
 
 /// How long a part may take to stop before it is named and left behind.
@@ -156,14 +157,20 @@ struct Master {
     about: About,
     bus: Bus,
     reactor: Reactor,
-    reloads: mpsc::Receiver<oneshot::Sender<Result<Vec<String>, String>>>,
-    _watch: Option<notify::RecommendedWatcher>,
+    reloads: mpsc::Receiver<ReloadRequest>,
 }
 
 impl Master {
     async fn start(config: Config, parts: &mut Parts) -> anyhow::Result<Master> {
         let (bus, bus_task) = Bus::open(config.bus.clone()).context("failed to open the event log")?;
         parts.start("bus", |stop| async move { Ok(bus_task.run(stops(stop)).await?) });
+        parts.start("health", {
+            let bus = bus.clone();
+            |stop| async move {
+                tell_health(&bus, stop).await;
+                Ok(())
+            }
+        });
         let (keys, keys_task) = Keys::open(config.keys.clone()).context("failed to open the key store")?;
         parts.start("keys", |stop| async move { Ok(keys_task.run(stops(stop)).await?) });
         let registry = Registry::default();
@@ -205,8 +212,12 @@ impl Master {
             // A command then says at once that the master is not there.
             std::fs::remove_file(&socket_path).with_context(|| format!("failed to remove {}", socket_path.display()))
         });
-        let watch = watch_config(&config.confdir, reload);
-        Ok(Master { confdir: config.confdir, about, bus, reactor, reloads, _watch: watch })
+        let watch = ConfigWatch::new(&config.confdir);
+        parts.start("watch", |stop| async move {
+            watch.run(reload, stop).await;
+            Ok(())
+        });
+        Ok(Master { confdir: config.confdir, about, bus, reactor, reloads })
     }
 
     /// Reads the configuration again. A bad one is told with file and line, and the old one stays.
@@ -228,6 +239,28 @@ impl Master {
         tracing::info!("configuration reloaded (ports, paths and keys need a restart)");
         self.bus.try_fire(Tag::config("reloaded"), &map! { "warnings" => loaded.warnings.clone() });
         Ok(loaded.warnings)
+    }
+}
+
+/// Says on the bus, to those who read it live, when the log cannot be written, and when it can be again.
+async fn tell_health(bus: &Bus, stop: CancellationToken) {
+    let mut health = bus.watch_degraded();
+    let mut degraded = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = health.changed() => if changed.is_err() { return },
+        }
+        let reason = health.borrow_and_update().clone();
+        if reason.is_some() == degraded {
+            continue;
+        }
+        degraded = reason.is_some();
+        let remedy = "make room on the disk of cachedir, or mend it; the master recovers by itself";
+        match &reason {
+            Some(reason) => bus.try_fire(Tag::bus("degraded"), &map! { "reason" => &**reason, "remedy" => remedy }),
+            None => bus.try_fire(Tag::bus("recovered"), &map! {}),
+        };
     }
 }
 
@@ -272,35 +305,6 @@ fn make_dirs(config: &Config) -> anyhow::Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// Sees changes of the configuration files, so that nobody has to say `reload`.
-fn watch_config(
-    confdir: &Path,
-    reload: mpsc::Sender<oneshot::Sender<Result<Vec<String>, String>>>,
-) -> Option<notify::RecommendedWatcher> {
-    use notify::{EventKind, RecursiveMode, Watcher};
-    let seen = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        let changes = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
-        let ours = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name == "master") || path.extension().is_some_and(|end| end == "conf")
-        };
-        if changes && event.paths.iter().any(ours) {
-            let (answer, _) = oneshot::channel();
-            // A full queue means that a reload is due anyway.
-            let _ = reload.try_send(answer);
-        }
-    };
-    let mut watcher = notify::recommended_watcher(seen).ok()?;
-    for dir in [confdir.to_path_buf(), confdir.join("master.d")] {
-        if dir.is_dir()
-            && let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive)
-        {
-            tracing::warn!(dir = %dir.display(), error = &error as &dyn std::error::Error, "changes are not seen; use `halite reload`");
-        }
-    }
-    Some(watcher)
 }
 
 /// Raises the soft limit of open files to the hard one: a minion needs two.

@@ -129,6 +129,11 @@ impl Tag {
         Tag::make(format!("halite/config/{outcome}"))
     }
 
+    /// `halite/bus/degraded` or `halite/bus/recovered`: the log cannot be written, or can be again.
+    pub fn bus(state: &str) -> Tag {
+        Tag::make(format!("halite/bus/{state}"))
+    }
+
     /// `halite/reactor/<what>`: a guard rail or an error of the reactor.
     pub fn reactor(what: &str) -> Tag {
         Tag::make(format!("halite/reactor/{what}"))

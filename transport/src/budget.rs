@@ -1,7 +1,8 @@
-//! One budget for all the incomplete messages of peers that have proven nothing.
+//! One budget for all the incomplete messages of a listener's peers.
 //!
-//! A Salt minion's return can have megabytes before anything in it can be checked. Each such peer may buffer a whole
-//! message, but all of them together only so much; beyond it, the oldest incomplete message goes, and its link with it.
+//! A return can have megabytes before anything in it can be checked. Each peer may buffer a whole message, but all of
+//! them together only so much, proven key or not: a peer with one accepted key can open any number of connections.
+//! Beyond the budget the oldest incomplete message goes, and its link with it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
-use proto::zmtp::{CloseReason, Event, Mechanism, PeerReady, SEED_LEN, Session};
+use proto::zmtp::{CloseReason, Event, PeerReady, SEED_LEN, Session};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,7 +89,7 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Terms {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) queue: QueueLimits,
-    /// Counts what peers keep in memory who have proven nothing.
+    /// Counts what the incomplete messages of all peers keep in memory.
     pub(crate) budget: Option<Arc<ReadBudget>>,
 }
 
@@ -119,7 +119,7 @@ pub(crate) async fn run(
     };
     write_out(&mut stream, &mut session).await?;
     let mut link = Link::new(stream, session, input, terms.heartbeat, terms.queue);
-    if let (Mechanism::Null, Some(budget)) = (ready.mechanism, &terms.budget) {
+    if let Some(budget) = &terms.budget {
         link.share(Arc::clone(budget));
     }
     Ok(Established { info: peer_info(&link, addr, ready), link })

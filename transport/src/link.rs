@@ -142,6 +142,12 @@ impl Link {
         self.hold = Some(Hold::new(budget));
     }
 
+    /// Bounds this peer's messages further than the listener does: what it may make us buffer before it has any rights.
+    /// `usize::MAX` lifts that. A larger message ends the link.
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.session.limit_messages(bytes);
+    }
+
     /// Returns a handle for sending, closing and pinging.
     pub fn sender(&self) -> LinkSender {
         LinkSender::new(Arc::clone(&self.shared))

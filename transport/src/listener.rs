@@ -40,7 +40,7 @@ pub struct ListenerConfig {
     pub heartbeat: Heartbeat,
     /// What may wait for each peer.
     pub queue: QueueLimits,
-    /// What all NULL peers together may keep of incomplete messages. Default 256 MiB for this listener.
+    /// What all peers together may keep of incomplete messages. Default 256 MiB for this listener.
     pub budget: Arc<ReadBudget>,
     /// What strangers may cost.
     pub handshakes: HandshakeLimits,

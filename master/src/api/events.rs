@@ -153,12 +153,23 @@ pub(super) async fn stream<A: Ask>(
         Some(_) => (Vec::new(), wish.tags.iter().map(|tag| Glob::new(tag)).collect()),
     };
     let events = api.door.events(who.0, EventQuery { tags, since: wish.since }).await?;
-    let feed = Feed { events, globs, seen: wish.seen, until, stopping: api.stopping, ended: until == Some(0) };
+    let ended = until.is_some_and(|until| {
+        is_beyond(wish.since, until) || (wish.since, wish.until) == (Since::Now, Some(Until::Head))
+    });
+    let feed = Feed { events, globs, seen: wish.seen, until, stopping: api.stopping, ended };
     let frames = futures_util::stream::unfold(feed, |mut feed| async move {
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(frame(&event)), feed))
     });
     Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive")).into_response())
+}
+
+/// Tells whether a reader that begins here has nothing to read up to `until`.
+fn is_beyond(since: Since, until: u64) -> bool {
+    match since {
+        Since::Offset(offset) => offset > until,
+        Since::Now | Since::Stamp(_) | Since::Start => until == 0,
+    }
 }
 
 /// Returns the offset of the newest event, 0 if there is none.

@@ -221,6 +221,17 @@ async fn events_arrive_in_order_as_they_are_fired() {
 }
 
 #[tokio::test]
+async fn a_bounded_reader_that_begins_behind_the_head_ends_at_once() {
+    for since in ["now", "4"] {
+        let scene = scene(None);
+        let begun = std::time::Instant::now();
+        let mut events = scene.client.events(&[], since, Some("head")).await.unwrap();
+        assert_eq!(events.next().await.unwrap(), None);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{since}");
+    }
+}
+
+#[tokio::test]
 async fn a_bounded_reader_ends_at_the_head_even_if_nothing_there_matches() {
     let scene = scene(None);
     for (offset, tag) in [(1, "a/1"), (2, "b/2"), (3, "b/3"), (4, "a/4")] {

@@ -78,21 +78,22 @@ impl Finding {
     }
 }
 
-/// Looks. Exit code 0: all well, warnings apart; 1: something is bad; 3: the master is not reachable.
+/// Looks. Exit code 0: all well, warnings apart; 1: something is bad; 3: the master is not reachable; 4: not for this
+/// user.
 pub(crate) async fn run(globals: &Globals, args: DoctorArgs) -> anyhow::Result<u8> {
     let confdir = globals.config_dir();
     let mut out = Out::open(globals)?;
     let mut findings = checks::configuration(&confdir);
-    let (status, reachable) = match globals.client() {
+    let (status, refused) = match globals.client() {
         Ok(client) => match client.status().await {
-            Ok(status) => (Some((client, status)), true),
+            Ok(status) => (Some((client, status)), None),
             Err(error) => {
-                findings.push(unreachable(&error));
-                (None, !matches!(error, ClientError::Unreachable { .. }))
+                findings.push(no_answer(&error));
+                (None, Some(exit::code(&error.into())))
             }
         },
         // The configuration's own finding says why.
-        Err(_) => (None, true),
+        Err(_) => (None, None),
     };
     if let Some((client, status)) = &status {
         findings.extend(checks::master(status));
@@ -111,15 +112,16 @@ pub(crate) async fn run(globals: &Globals, args: DoctorArgs) -> anyhow::Result<u
             out.value(Format::Json, &Value::List(findings.iter().map(Finding::to_value).collect()))?;
         }
     }
-    Ok(match (reachable, worst) {
-        (false, _) => exit::UNREACHABLE,
-        (true, true) => exit::FAILED,
-        (true, false) => exit::OK,
-    })
+    Ok(refused.unwrap_or(if worst { exit::FAILED } else { exit::OK }))
 }
 
-fn unreachable(error: &ClientError) -> Finding {
-    Finding::bad("master", error.to_string(), "start halite-master, or name its configuration with -c")
+fn no_answer(error: &ClientError) -> Finding {
+    let remedy = match error {
+        ClientError::Denied(_) => "run the doctor as root, as the master's user or as a member of its group",
+        ClientError::Unreachable { .. } => "start halite-master, or name its configuration with -c",
+        ClientError::Broken { .. } | ClientError::Refused { .. } => "look into the master's log",
+    };
+    Finding::bad("master", error.to_string(), remedy)
 }
 
 /// Returns where the minion's binary should be: beside this one.
@@ -137,5 +139,11 @@ mod tests {
         let bad = Finding::bad("fd limit", "1024", "set LimitNOFILE=65536");
         assert_eq!(bad.line(), "bad      fd limit       1024\n                        -> set LimitNOFILE=65536\n");
         assert_eq!(Finding::ok("disk", "fine").line(), "ok       disk           fine\n");
+    }
+
+    #[test]
+    fn a_user_without_rights_is_not_told_to_start_the_master() {
+        let denied = no_answer(&ClientError::Denied("/run/api.sock".into()));
+        assert!(denied.remedy.unwrap().starts_with("run the doctor as root"));
     }
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::exit::{self, Usage};
 use super::globals::Globals;
-use super::out::Out;
+use super::out::{Out, tell};
 use super::span;
 use crate::api::client::Client;
 use crate::api::events::EventView;
@@ -115,7 +115,7 @@ pub(super) async fn read(client: &Client, reading: &Reading, out: &mut Out) -> a
         };
         let Some(event) = event else {
             if !reading.ends_at_head {
-                eprintln!("the master has stopped");
+                tell("the master has stopped\n");
                 code = exit::UNREACHABLE;
             }
             break;

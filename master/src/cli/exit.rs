@@ -5,6 +5,7 @@ use std::io;
 use crate::api::client::ClientError;
 
 use super::globals::Globals;
+use super::out::tell;
 
 /// All went well.
 pub(crate) const OK: u8 = 0;
@@ -37,11 +38,14 @@ pub(super) fn report(globals: &Globals, error: &anyhow::Error) -> u8 {
     if is_closed_pipe(error) {
         return OK;
     }
-    eprintln!("{}: {error:#}", globals.face.program());
+    tell(&format!("{}: {error:#}\n", globals.face.program()));
     if let Some(ClientError::Unreachable { .. }) = error.downcast_ref() {
         let dir = globals.config_dir();
-        eprintln!("  configuration: {}", dir.join("master").display());
-        eprintln!("  is halite-master running? start it with: halite-master -c {}", dir.display());
+        tell(&format!(
+            "  configuration: {}\n  is halite-master running? start it with: halite-master -c {}\n",
+            dir.join("master").display(),
+            dir.display()
+        ));
     }
     code(error)
 }
@@ -65,5 +69,18 @@ pub(super) fn code(error: &anyhow::Error) -> u8 {
             _ => FAILED,
         },
         None => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_about_an_error_does_not_change_its_code() {
+        let broken = || ClientError::Broken { socket: "/run/api.sock".into(), cause: "gone".to_owned() };
+        let error = anyhow::Error::from(broken()).context("failed to follow job 1 to its end");
+        assert_eq!((code(&error), code(&broken().into())), (UNREACHABLE, UNREACHABLE));
+        assert_eq!(code(&anyhow::Error::from(Usage("no".to_owned())).context("asking")), USAGE);
     }
 }

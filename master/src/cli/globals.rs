@@ -8,6 +8,7 @@ use render::output::Format;
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Usage;
+use super::out::tell;
 use crate::api::SOCKET_NAME;
 use crate::api::client::Client;
 use crate::config::ClientConfig;
@@ -109,7 +110,7 @@ impl Globals {
         match (Format::parse(name), self.face) {
             (Ok(format), _) => Ok(Some(format)),
             (Err(error), Face::Salt(_)) => {
-                eprint!("{}", error.fallback_line());
+                tell(&error.fallback_line());
                 Ok(None)
             }
             (Err(error), Face::Halite) => Err(Usage(error.to_string()).into()),

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::args::Call;
 use super::exit::{self, Usage};
 use super::globals::Globals;
-use super::out::Out;
+use super::out::{Out, tell};
 use super::returns::{self, Shown};
 use super::span::span;
 use crate::api::client::ClientError;
@@ -174,7 +174,7 @@ pub(super) async fn run(globals: &Globals, args: &JobArgs) -> anyhow::Result<u8>
     let published = match client.publish(&request).await {
         Err(ClientError::Refused { code, .. }) if code == "no_match" => {
             out.text(ret::NO_MATCH)?;
-            eprint!("{}", ret::NO_RETURN);
+            tell(ret::NO_RETURN);
             return Ok(exit::NO_MATCH);
         }
         other => other?,

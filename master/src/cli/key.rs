@@ -1,6 +1,6 @@
 //! `halite key`: who is trusted. The layouts and texts are those of `salt-key`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use proto::map;
 use proto::value::{Map, Value};
@@ -8,7 +8,7 @@ use render::output::Format;
 
 use super::exit::{self, Usage};
 use super::globals::{Face, Globals};
-use super::out::Out;
+use super::out::{Out, tell};
 use crate::api::client::Client;
 use crate::api::keys::{FingersView, KeyRequest, KeysView};
 
@@ -267,7 +267,7 @@ async fn change(
         }
         return Ok(exit::OK);
     }
-    if !selection.yes && !agreed(change.question()).await? {
+    if !selection.yes && !agreed(&asking(change, &would, for_people), for_people, change.question().1).await? {
         return Ok(exit::FAILED);
     }
     request.dry_run = false;
@@ -307,17 +307,32 @@ fn no_match(globs: &[String], states: &[&str]) -> String {
     }
 }
 
+/// Returns the question. With an outputter the keys were not shown yet, and stdout is for one document alone.
+fn asking(change: Change, would: &KeysView, for_people: bool) -> String {
+    let question = change.question().0;
+    if for_people {
+        return question.to_owned();
+    }
+    let ids: Vec<&str> = STATES.iter().flat_map(|state| state.of(would)).map(String::as_str).collect();
+    format!("The following keys are going to be {}: {}\n{question}", change.past(), ids.join(", "))
+}
+
 /// Asks on the terminal (or reads the answer from a pipe).
-async fn agreed((question, default): (&'static str, bool)) -> anyhow::Result<bool> {
-    print!("{question}");
-    std::io::stdout().flush()?;
+async fn agreed(question: &str, for_people: bool, default: bool) -> anyhow::Result<bool> {
+    if for_people {
+        let mut stdout = io::stdout();
+        stdout.write_all(question.as_bytes())?;
+        stdout.flush()?;
+    } else {
+        tell(question);
+    }
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|length| (length, line))
+        io::stdin().read_line(&mut line).map(|length| (length, line))
     });
     let (length, line) = line.await??;
     if length == 0 {
-        println!();
+        tell("\n");
         return Err(Usage("there is nobody to ask: give -y to go ahead".to_owned()).into());
     }
     Ok(match line.trim().to_ascii_lowercase().as_str() {
@@ -345,5 +360,15 @@ mod tests {
         check(Change::Accept, &wide, "denied, unaccepted or rejected");
         check(Change::Reject, &Selection::default(), "unaccepted");
         check(Change::Delete, &Selection::default(), "accepted, denied, unaccepted or rejected");
+    }
+
+    #[test]
+    fn a_question_beside_a_document_names_the_keys() {
+        let would = KeysView { pending: vec!["m1".to_owned(), "m2".to_owned()], ..KeysView::default() };
+        assert_eq!(asking(Change::Accept, &would, true), "Proceed? [n/Y] ");
+        assert_eq!(
+            asking(Change::Accept, &would, false),
+            "The following keys are going to be accepted: m1, m2\nProceed? [n/Y] "
+        );
     }
 }

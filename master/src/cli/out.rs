@@ -64,6 +64,11 @@ impl Out {
     }
 }
 
+/// Writes text to stderr. A reader that has gone away, or a closed stderr, changes nothing: `eprint!` would panic.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Colours and harmless control characters on a terminal; plain text elsewhere.
 fn style(args: &OutputArgs, terminal: bool) -> Style {
     let unwanted = args.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

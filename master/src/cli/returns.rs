@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::exit;
 use super::globals::Face;
-use super::out::Out;
+use super::out::{Out, tell};
 use super::progress::Progress;
 use super::wait::{Due, Wait};
 use crate::api::client::{Client, ClientError, Events};
@@ -56,8 +56,10 @@ pub(super) async fn follow(
     tokio::pin!(interrupt);
     while !watch.wait.is_over() {
         tokio::select! {
-            event = watch.events.next() => watch.take(event)?,
-            () = tokio::time::sleep_until(watch.wait.deadline().into()) => watch.expired().await?,
+            event = watch.events.next() => watch.take(event).or_else(|error| watch.cut_off(error))?,
+            () = tokio::time::sleep_until(watch.wait.deadline().into()) => {
+                watch.expired().await.or_else(|error| watch.cut_off(error))?;
+            }
             () = watch.progress.due() => watch.progress.draw(watch.printer.summary.returned, watch.targeted),
             _ = &mut interrupt => return Ok(watch.interrupted()),
         }
@@ -117,7 +119,7 @@ impl<'a> Watch<'a> {
         for down in &self.job.down {
             let last_seen = down.since_s.map(Duration::from_secs);
             if self.printer.merged.is_some() {
-                eprintln!("{}: {}", down.id, ret::down(last_seen));
+                tell(&format!("{}: {}\n", down.id, ret::down(last_seen)));
             }
             self.printer.absent(&down.id, ret::not_connected(last_seen))?;
             self.printer.summary.not_connected.push(down.id.clone());
@@ -128,7 +130,7 @@ impl<'a> Watch<'a> {
     /// Takes what the event stream gave.
     fn take(&mut self, event: Result<Option<EventView>, ClientError>) -> anyhow::Result<()> {
         let Some(event) = event? else {
-            let cause = format!("the master has stopped; look the job up later with: {}", self.printer.lookup);
+            let cause = "the master has stopped".to_owned();
             return Err(ClientError::Broken { socket: self.client.socket().to_owned(), cause }.into());
         };
         self.seen = event.offset;
@@ -149,7 +151,7 @@ impl<'a> Watch<'a> {
                 self.progress.aside(|| ids.iter().try_for_each(|id| self.printer.lost(id)))?;
                 if self.shown.is_verbose && !self.wait.is_over() {
                     let running: Vec<&str> = self.wait.outstanding().iter().map(String::as_str).collect();
-                    self.progress.aside(|| eprintln!("still running on {}", running.join(", ")));
+                    self.progress.aside(|| tell(&format!("still running on {}\n", running.join(", "))));
                 }
             }
         }
@@ -183,15 +185,26 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// Adds to an error of the connection that the job goes on, and how to see it.
+    fn cut_off(&self, error: anyhow::Error) -> anyhow::Result<()> {
+        if error.downcast_ref::<ClientError>().is_none() {
+            return Err(error);
+        }
+        Err(error.context(format!(
+            "failed to follow job {} to its end (`{}` shows it later)",
+            self.job.jid, self.printer.lookup
+        )))
+    }
+
     fn interrupted(self) -> u8 {
         let Watch { progress, printer, job, .. } = self;
         drop(progress);
-        eprintln!(
+        tell(&format!(
             "\nExiting gracefully on Ctrl-c\nThis job's jid is: {}\nThe minions may not have all finished running and \
              any remaining minions will return upon completion. To look up the return data for this job later, run the \
-             following command:\n\n{}",
+             following command:\n\n{}\n",
             job.jid, printer.lookup
-        );
+        ));
         exit::INTERRUPTED
     }
 
@@ -307,7 +320,7 @@ impl Printer {
         if is_good {
             return Ok(exit::OK);
         }
-        eprint!("{}", ret::NON_ZERO);
+        tell(ret::NON_ZERO);
         Ok(exit::FAILED)
     }
 }

@@ -9,6 +9,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+/// The least time between two questions, whatever the timeout: `-t 0` must not flood the fleet.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// Who is still to return.
 #[derive(Debug)]
 pub(super) struct Wait {
@@ -86,7 +89,7 @@ impl Wait {
 
     /// Returns what is due now.
     pub(super) fn expired(&mut self, now: Instant) -> Due {
-        let waiting = Phase::Waiting { until: after(now, self.timeout) };
+        let waiting = Phase::Waiting { until: after(now, self.timeout.max(LEAST)) };
         match std::mem::replace(&mut self.phase, waiting) {
             Phase::Waiting { .. } => {
                 let unanswered = self.outstanding.clone();
@@ -168,6 +171,16 @@ mod tests {
         wait.returned("b");
         assert_eq!(names(&wait.expired(start + TIMEOUT + GATHER)), ("give up", "c".to_owned()));
         assert!(wait.is_over());
+    }
+
+    #[test]
+    fn a_timeout_of_nothing_does_not_flood_the_fleet() {
+        let start = Instant::now();
+        let mut wait = Wait::new(["a".to_owned()], Duration::ZERO, GATHER, start);
+        assert_eq!(names(&wait.expired(start)), ("ask", "a".to_owned()));
+        wait.answered("a", true);
+        assert_eq!(names(&wait.expired(start)), ("give up", String::new()));
+        assert_eq!(wait.deadline(), start + LEAST);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod known;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,7 +37,7 @@ const MAX_FILES: usize = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("read {path}; check that it exists and that this user may read it")]
+    #[error("read {path}; check that it is UTF-8 text and that this user may read it")]
     Read {
         /// The file.
         path: String,
@@ -55,8 +56,10 @@ pub enum ConfigError {
         found: &'static str,
     },
     /// An option has a value of the wrong kind.
-    #[error("use option {key}: it must be {expected}, not {found}")]
+    #[error("{place}: use option {key}: it must be {expected}, not {found}")]
     Option {
+        /// File, line and column.
+        place: String,
         /// The option.
         key: &'static str,
         /// What is expected.
@@ -120,7 +123,7 @@ pub struct ClientConfig {
 /// Reads the configuration of the daemon.
 pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     let files = Files::read(confdir)?;
-    let options = Options { map: &files.options };
+    let options = Options { map: &files.options, places: &files.places };
     let paths = Paths::of(&options)?;
     let (rules, mut warnings) = files.reactor()?;
     warnings.extend(known::warnings(&files.options));
@@ -129,6 +132,9 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         Some(id) => id,
         None => format!("{}_master", hostname()),
     };
+    // Salt's `opts` always has it.
+    let mut opts = files.options.clone();
+    opts.set("id", id.as_str());
     Ok(Config {
         confdir: confdir.to_owned(),
         id,
@@ -158,7 +164,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
             file_roots: file_roots(&options)?,
             max_age: options.seconds("reactor_max_age", 600)?,
             path: paths.cachedir.join("reactor.db"),
-            opts: files.options.clone(),
+            opts,
         },
         sock_dir: paths.sock_dir,
         cachedir: paths.cachedir,
@@ -175,7 +181,7 @@ pub fn client(confdir: &Path) -> Result<ClientConfig, ConfigError> {
         }
         Ok(())
     })?;
-    let options = Options { map: &files.options };
+    let options = Options { map: &files.options, places: &files.places };
     let sock_dir = Paths::of(&options)?.sock_dir;
     let timeout = options.seconds("timeout", 5)?;
     Ok(ClientConfig { confdir: confdir.to_owned(), sock_dir, timeout, warnings: files.notes })
@@ -184,6 +190,8 @@ pub fn client(confdir: &Path) -> Result<ClientConfig, ConfigError> {
 /// The files of a configuration, merged: later files win, key by key.
 struct Files {
     options: Map,
+    /// Where each option stands: file, line and column.
+    places: HashMap<String, String>,
     /// The `reactor` option needs its positions: file, marks and value of the file that set it.
     reactor: Option<(String, Value, yaml::Marks)>,
     notes: Vec<String>,
@@ -199,7 +207,7 @@ impl Files {
         confdir: &Path,
         mut add: impl FnMut(&mut Files, &Path) -> Result<(), ConfigError>,
     ) -> Result<Files, ConfigError> {
-        let mut files = Files { options: Map::new(), reactor: None, notes: Vec::new() };
+        let mut files = Files { options: Map::new(), places: HashMap::new(), reactor: None, notes: Vec::new() };
         let main = confdir.join("master");
         if main.exists() {
             files.add(&main)?;
@@ -229,6 +237,11 @@ impl Files {
         match value {
             Value::Null => {}
             Value::Map(map) => {
+                for key in map.keys().filter_map(Value::as_str) {
+                    let place =
+                        marks.at(&[key]).map_or_else(|| name.clone(), |at| format!("{name}:{}:{}", at.line, at.column));
+                    self.places.insert(key.to_owned(), place);
+                }
                 if let Some(reactor) = map.at("reactor") {
                     self.reactor = Some((name, reactor.clone(), marks));
                 }
@@ -284,12 +297,14 @@ impl Paths {
 /// Typed reading of options.
 struct Options<'a> {
     map: &'a Map,
+    places: &'a HashMap<String, String>,
 }
 
 impl Options<'_> {
     fn wrong(&self, key: &'static str, expected: &'static str) -> ConfigError {
         let found = self.map.at(key).map(|value| format!("{value:?}")).unwrap_or_default();
-        ConfigError::Option { key, expected, found }
+        let place = self.places.get(key).cloned().unwrap_or_default();
+        ConfigError::Option { place, key, expected, found }
     }
 
     fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {

@@ -50,7 +50,8 @@ fn errors_name_file_and_line() {
     let error = format!("{:#}", anyhow::Error::from(load(dir.path()).unwrap_err()));
     assert!(error.contains("master") && error.contains(":2") || error.contains(":3"), "{error}");
     write(dir.path(), "master", "ret_port: high\n");
-    assert!(load(dir.path()).unwrap_err().to_string().contains("ret_port"));
+    let wrong = load(dir.path()).unwrap_err().to_string();
+    assert!(wrong.contains("master:1:") && wrong.contains("ret_port"), "{wrong}");
     write(dir.path(), "master", "- a\n");
     assert!(load(dir.path()).unwrap_err().to_string().contains("map of options"));
     write(dir.path(), "master", "job_ttl: 0\n");

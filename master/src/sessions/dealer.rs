@@ -6,14 +6,15 @@ use proto::keys::PublicKey;
 use proto::map;
 use proto::message::{MAX_LIMBO_LOAD, Push, SessionState, Spooled, Welcome};
 use proto::tag::Tag;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transport::{Established, Incoming, Link, LinkClosed, Multipart};
 
+use super::control::{Control, Inbox};
 use super::inflight::{Inflight, Load};
-use super::registry::Control;
-use super::{LIMBO, SessionParts};
+use super::requests::Contest;
+use super::{LIMBO, LIMBO_MESSAGE, SessionParts};
 use crate::bus::{CommitError, Committed};
 
 /// Where a session stands.
@@ -37,6 +38,9 @@ pub(super) enum Ended {
     /// The key is no longer accepted.
     #[error("the key is no longer accepted")]
     Revoked,
+    /// There are too many without rights.
+    #[error("too many sessions without rights")]
+    LimboFull,
     /// Too long without rights.
     #[error("not accepted within {} s", LIMBO.as_secs())]
     LimboOver,
@@ -65,6 +69,12 @@ pub(super) struct Dealer<'a> {
     pub(super) envelope: bool,
     pub(super) inflight: Inflight,
     pub(super) denied: u64,
+    /// Loads that could not be read and were dropped.
+    pub(super) spoiled: u64,
+    /// A request for a session that another process may hold.
+    pub(super) contest: Option<Contest>,
+    /// The place of a session without rights, and how long it may keep it.
+    limbo: Option<(OwnedSemaphorePermit, Instant)>,
 }
 
 /// Serves one DEALER until it closes.
@@ -87,15 +97,23 @@ pub(super) async fn run(mut peer: Established, key: [u8; 32], parts: SessionPart
         envelope,
         inflight: Inflight::default(),
         denied: 0,
+        spoiled: 0,
+        contest: None,
+        limbo: None,
     };
     let ended = dealer.run(control, &stop).await;
-    dealer.give_back().await;
+    let Dealer { peer, inflight, .. } = dealer;
+    // Whoever is cut off is cut off now, however slow the log is.
+    drop(peer);
+    give_back(inflight, &id, &parts).await;
     parts.registry.leave(conn);
     tracing::debug!(minion_id = %id, error = &ended as &dyn std::error::Error, "session ended");
 }
 
 /// Tells a peer that its id cannot be one, and keeps it for a while: it would come back at once.
 async fn bad_id(peer: &mut Established, parts: &SessionParts, reason: String, stop: CancellationToken) {
+    let Some(_place) = parts.registry.enter_limbo() else { return };
+    peer.link.limit_messages(LIMBO_MESSAGE);
     tracing::warn!(peer = %peer.info.addr, reason, "a minion with an impossible id");
     let welcome = welcome(parts, SessionState::BadId, 0, 0, Some(reason));
     if peer.link.sender().try_send(Bytes::from(welcome.encode())).is_err() {
@@ -127,14 +145,13 @@ pub(super) fn open_envelope(frames: &[Bytes]) -> Option<(bool, &Bytes)> {
 }
 
 impl Dealer<'_> {
-    async fn run(&mut self, mut control: mpsc::Receiver<Control>, stop: &CancellationToken) -> Ended {
+    async fn run(&mut self, control: Inbox, stop: &CancellationToken) -> Ended {
         if let Err(ended) = self.judge().await {
             return ended;
         }
-        let limbo = Instant::now() + LIMBO;
-        let ended = loop {
-            let full = self.inflight.is_full();
-            let in_limbo = self.phase != Phase::Accepted;
+        loop {
+            let full = self.inflight.is_full() || self.contest.is_some();
+            let limbo = self.limbo.as_ref().map(|(_, until)| *until);
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(Ended::Stopping),
@@ -147,24 +164,41 @@ impl Dealer<'_> {
                     Ok(Incoming::Subscribe(_) | Incoming::Unsubscribe(_)) => Ok(()),
                     Err(closed) => Err(closed.into()),
                 },
-                () = tokio::time::sleep_until(limbo), if in_limbo => Err(Ended::LimboOver),
+                alive = Contest::settled(self.contest.as_ref()), if self.contest.is_some() => self.settle_contest(alive),
+                () = tokio::time::sleep_until(limbo.unwrap_or_else(Instant::now)), if limbo.is_some() => {
+                    Err(Ended::LimboOver)
+                }
             };
             if let Err(ended) = step {
-                break ended;
+                return ended;
             }
-        };
-        if self.phase != Phase::Accepted {
-            self.parts.registry.leave_limbo();
         }
-        ended
     }
 
     /// Asks how the master sees this key, tells the peer, and fires `salt/auth`.
     async fn judge(&mut self) -> Result<(), Ended> {
-        if !self.parts.registry.enter_limbo() {
-            return Err(Ended::LimboOver);
+        // A flood of strangers must not keep those out whose keys are accepted.
+        if !self.parts.keys.id_of(&self.key).contains(&self.id) {
+            self.enter_limbo(SessionState::Pending)?;
         }
         self.rejudge().await
+    }
+
+    /// Takes all rights away: a place among those without, a deadline, and small messages only.
+    pub(super) fn enter_limbo(&mut self, state: SessionState) -> Result<(), Ended> {
+        if self.limbo.is_none() {
+            let place = self.parts.registry.enter_limbo().ok_or(Ended::LimboFull)?;
+            self.limbo = Some((place, Instant::now() + LIMBO));
+        }
+        self.peer.link.limit_messages(LIMBO_MESSAGE);
+        self.phase = Phase::Limbo(state);
+        Ok(())
+    }
+
+    fn leave_limbo(&mut self) {
+        self.limbo = None;
+        self.peer.link.limit_messages(usize::MAX);
+        self.phase = Phase::Accepted;
     }
 
     async fn rejudge(&mut self) -> Result<(), Ended> {
@@ -178,12 +212,11 @@ impl Dealer<'_> {
             self.fire_auth(judgement.state, &key);
         }
         let session = if judgement.state == SessionState::Accepted {
-            self.parts.registry.leave_limbo();
-            self.phase = Phase::Accepted;
+            self.leave_limbo();
             self.number = self.parts.registry.number();
             self.number
         } else {
-            self.phase = Phase::Limbo(judgement.state);
+            self.enter_limbo(judgement.state)?;
             0
         };
         let serial = match self.parts.jobs.since(&self.id).await {
@@ -205,15 +238,21 @@ impl Dealer<'_> {
         self.parts.bus.try_fire(Tag::auth(), &data);
     }
 
-    async fn told(&mut self, told: Option<Control>) -> Result<(), Ended> {
+    async fn told(&mut self, told: Control) -> Result<(), Ended> {
         match told {
-            None | Some(Control::Replaced) => Err(Ended::Replaced),
-            Some(Control::Attached | Control::Detached) => Ok(()),
-            Some(Control::Rejudge) if self.phase == Phase::Accepted => {
+            Control::Replaced => Err(Ended::Replaced),
+            Control::Attached | Control::Detached => Ok(()),
+            Control::Rejudge if self.phase == Phase::Accepted => {
                 // A revoked key loses its connection at once; what the key is now, the next connection learns.
                 if self.parts.keys.id_of(&self.key).contains(&self.id) { Ok(()) } else { Err(Ended::Revoked) }
             }
-            Some(Control::Rejudge) => self.rejudge().await,
+            Control::Rejudge => {
+                if self.phase == Phase::Limbo(SessionState::Duplicate) && !self.parts.registry.is_held(&self.id) {
+                    // The other one is gone: this one may try again.
+                    self.welcomed = None;
+                }
+                self.rejudge().await
+            }
         }
     }
 
@@ -265,25 +304,26 @@ impl Dealer<'_> {
         }
     }
 
-    /// Takes back what was admitted and not logged when the session ends.
-    async fn give_back(&mut self) {
-        while let Some((load, outcome)) = self.inflight.next().await {
-            if outcome.is_err()
-                && let Some(jid) = &load.ret
-            {
-                self.parts.jobs.take_back(&self.id, jid).await;
-            }
-        }
-    }
-
     /// Sends something to this peer.
     pub(super) fn push(&mut self, push: &Push) -> Result<(), Ended> {
-        let load = Bytes::from(push.encode());
-        let frames: Multipart = if self.envelope { vec![Bytes::new(), load].into() } else { load.into() };
-        if self.envelope && !matches!(push, Push::Reply(_)) {
+        let is_req = self.peer.info.socket_type == transport::SocketType::Req;
+        if is_req && !matches!(push, Push::Reply(_)) {
             // A REQ socket takes one answer to one request; it has no ear for anything else.
             return Ok(());
         }
+        let load = Bytes::from(push.encode());
+        let frames: Multipart = if self.envelope { vec![Bytes::new(), load].into() } else { load.into() };
         Ok(self.peer.link.sender().try_send(frames)?)
+    }
+}
+
+/// Takes back what was admitted and not logged when the session ends.
+async fn give_back(mut inflight: Inflight, id: &MinionId, parts: &SessionParts) {
+    while let Some((load, outcome)) = inflight.next().await {
+        if outcome.is_err()
+            && let Some(jid) = &load.ret
+        {
+            parts.jobs.take_back(id, jid).await;
+        }
     }
 }

@@ -1,15 +1,37 @@
 //! `hello`: one question over NULL, one answer, then the connection is closed (native-wire.md §2).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use proto::message::MAX_LIMBO_LOAD;
 use proto::message::hello::{HelloReply, HelloRequest};
+use tokio::task::AbortHandle;
 use transport::{Established, Incoming};
 
 /// How long a peer may take from its handshake to the end of the conversation.
 const CONVERSATION: Duration = Duration::from_secs(10);
+
+/// How many peers without a key are talked to at a time.
+const MAX_HELLOS: usize = 1_000;
+
+/// The latest peers without a key. When there are too many, the one that came first is closed: an honest one is gone
+/// within milliseconds, so idle ones cannot keep it out.
+#[derive(Default)]
+pub(super) struct Hellos(VecDeque<AbortHandle>);
+
+impl Hellos {
+    /// Takes in a conversation. Those that have ended stay listed until it is their turn.
+    pub(super) fn enter(&mut self, conversation: AbortHandle) {
+        if self.0.len() >= MAX_HELLOS
+            && let Some(first) = self.0.pop_front()
+        {
+            first.abort();
+        }
+        self.0.push_back(conversation);
+    }
+}
 
 /// Answers one `hello`. Anything else is closed without a word.
 pub(super) async fn run(mut peer: Established, reply: Arc<HelloReply>) {

@@ -10,6 +10,7 @@
 //! Each connection has one task, which owns the socket, decodes, seals and opens. The [`Registry`] is what they share:
 //! who is there, and where to send a job. Identity comes from the key that CURVE proved, never from a load.
 
+mod control;
 mod dealer;
 mod hello;
 mod inflight;
@@ -34,10 +35,16 @@ use crate::keys::{KeyChange, KeyState, Keys};
 
 pub use registry::{MinionView, Registry};
 
+use hello::Hellos;
+
 /// How long a session without rights, or a SUB without a session, is kept (design §3).
 const LIMBO: Duration = Duration::from_secs(60);
-/// How many sessions without rights there may be. Beyond that, newcomers are told `full` by a silent close.
+/// How many sessions without rights there may be, and as many SUBs without an accepted key. Beyond that, newcomers are
+/// told `full` by a silent close. A peer with an accepted key needs no such place.
 const MAX_LIMBO: usize = 1_000;
+/// The largest message that a session without rights may make us buffer: a load above the limit can still be refused by
+/// name, one far above it closes the connection.
+const LIMBO_MESSAGE: usize = 2 * proto::message::MAX_LIMBO_LOAD;
 /// How long a daemon may take to prove that it is alive when another one claims its id.
 const DUPLICATE_PROBE: Duration = Duration::from_secs(5);
 /// How long a stopping master waits for its sessions to hand over what they hold.
@@ -63,18 +70,26 @@ pub struct SessionParts {
 /// Serves both ports until the token is cancelled; then closes every session.
 pub async fn serve(mut requests: Listener, mut publications: Listener, parts: SessionParts, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
+    let mut hellos = Hellos::default();
     let mut changes = parts.keys.watch_changes();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            peer = requests.accept() => spawn_request_peer(&mut tasks, peer, &parts, &stop),
+            peer = requests.accept() => spawn_request_peer(&mut tasks, &mut hellos, peer, &parts, &stop),
             peer = publications.accept() => {
                 tasks.spawn(subscriber::run(peer, parts.clone(), stop.clone()));
             }
             change = changes.recv() => match change {
                 Ok(change) => {
                     tell_change(&parts.bus, &change);
-                    parts.registry.rejudge(&change.id);
+                    if change.from == Some(KeyState::Accepted) && change.to != Some(KeyState::Accepted) {
+                        parts.registry.forget(&change.id);
+                    }
+                    // A key that is turned away changes nobody's state. Two strangers with one id would else make each
+                    // other be judged for ever, since only the last denied key of an id is kept.
+                    if (change.from, change.to) != (None, Some(KeyState::Denied)) {
+                        parts.registry.rejudge(&change.id);
+                    }
                 }
                 // So many keys changed at once that some were missed: look at all of them.
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => parts.registry.rejudge_all(),
@@ -106,11 +121,17 @@ fn tell_change(bus: &Bus, change: &KeyChange) {
     bus.try_fire(Tag::key(), &data);
 }
 
-fn spawn_request_peer(tasks: &mut JoinSet<()>, peer: Established, parts: &SessionParts, stop: &CancellationToken) {
+fn spawn_request_peer(
+    tasks: &mut JoinSet<()>,
+    hellos: &mut Hellos,
+    peer: Established,
+    parts: &SessionParts,
+    stop: &CancellationToken,
+) {
     let (parts, stop) = (parts.clone(), stop.clone());
     match peer.info.mechanism {
         Mechanism::Null => {
-            tasks.spawn(hello::run(peer, parts.hello));
+            hellos.enter(tasks.spawn(hello::run(peer, parts.hello)));
         }
         Mechanism::Curve { key } if matches!(peer.info.socket_type, SocketType::Dealer | SocketType::Req) => {
             tasks.spawn(dealer::run(peer, key, parts, stop));

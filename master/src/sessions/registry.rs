@@ -10,8 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::message::{Push, SessionState, topic};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use transport::{ConnId, LinkSender};
+
+use super::control::{self, Control, Inbox, Teller};
 
 /// How often `salt/auth` is told of an id whose state did not change.
 const AUTH_AGAIN: Duration = Duration::from_secs(60);
@@ -20,21 +22,9 @@ const MAX_REMEMBERED: usize = 50_000;
 /// How many SUBs of one id may wait for its session.
 const MAX_WAITING: usize = 4;
 
-/// What a connection's task is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Control {
-    /// Look at the key's state again.
-    Rejudge,
-    /// The SUB now belongs to a session.
-    Attached,
-    /// The SUB's session is gone.
-    Detached,
-    /// Another process took over this session.
-    Replaced,
-}
-
-/// How many messages may wait for a connection's task; it only ever needs to know that something changed.
-pub(super) const CONTROL: usize = 4;
+/// How many peers without rights are told of in `salt/auth` within [`AUTH_AGAIN`]: as many as may be pending. Ids cost
+/// a stranger nothing, and each event is kept on the disk.
+const MAX_STRANGERS_TOLD: u32 = 1_000;
 
 /// A daemon session.
 struct Session {
@@ -50,7 +40,7 @@ struct Session {
 
 struct Conn {
     id: MinionId,
-    control: mpsc::Sender<Control>,
+    control: Teller,
 }
 
 struct WaitingSub {
@@ -67,8 +57,44 @@ struct Table {
     left: HashMap<MinionId, Instant>,
     told: HashMap<MinionId, (SessionState, Instant)>,
     grains: HashMap<MinionId, Bytes>,
-    limbo: usize,
+    strangers: StrangersTold,
     last_session: u64,
+}
+
+/// How many peers without rights were told of lately.
+#[derive(Default)]
+struct StrangersTold {
+    since: Option<Instant>,
+    told: u32,
+}
+
+impl StrangersTold {
+    fn may_tell(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now - since >= AUTH_AGAIN) {
+            *self = StrangersTold { since: Some(now), told: 0 };
+        }
+        self.told = self.told.saturating_add(1);
+        if self.told == MAX_STRANGERS_TOLD + 1 {
+            tracing::warn!("too many peers without an accepted key; for a minute no further ones are told on the bus");
+        }
+        self.told <= MAX_STRANGERS_TOLD
+    }
+}
+
+/// Places for peers without rights. A place is given back when its permit is dropped.
+#[derive(Clone)]
+struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Places {
+        Places(Arc::new(Semaphore::new(super::MAX_LIMBO)))
+    }
+}
+
+impl Places {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 /// What happened to a daemon that wants a session.
@@ -100,22 +126,30 @@ pub struct MinionView {
 #[derive(Clone, Default)]
 pub struct Registry {
     table: Arc<RwLock<Table>>,
+    limbo: Places,
+    lingering: Places,
 }
 
 impl Registry {
     /// Sends a publication to those of these minions that are there. A subscriber whose queue is full is closed: it
     /// comes back and asks for what it missed.
     pub fn deliver(&self, minions: &[MinionId], load: &Bytes) {
-        let table = self.read();
         for id in minions {
-            if let Some((_, sender)) = table.sessions.get(id).and_then(|session| session.sub.as_ref()) {
-                let frames = vec![Bytes::from(topic(id)), load.clone()];
-                if let Err(error) = sender.try_send(frames) {
-                    tracing::warn!(minion_id = %id, error = &error as &dyn std::error::Error, "publication not queued; closing the subscriber");
-                    sender.close();
-                }
-            }
+            self.deliver_to(id, load.clone());
         }
+    }
+
+    /// Sends a publication to one minion; tells whether it could be queued.
+    pub(super) fn deliver_to(&self, id: &MinionId, load: Bytes) -> bool {
+        let table = self.read();
+        let Some((_, sender)) = table.sessions.get(id).and_then(|session| session.sub.as_ref()) else { return false };
+        let frames = vec![Bytes::from(topic(id)), load];
+        let Err(error) = sender.try_send(frames) else { return true };
+        if !sender.is_closed() {
+            tracing::warn!(minion_id = %id, error = &error as &dyn std::error::Error, "publication not queued; closing the subscriber");
+            sender.close();
+        }
+        false
     }
 
     /// Returns which of these minions are not connected, and how many seconds ago they left.
@@ -178,8 +212,8 @@ impl Registry {
     }
 
     /// Takes in a connection and returns where its task hears of changes.
-    pub(super) fn enter(&self, conn: ConnId, id: &MinionId) -> mpsc::Receiver<Control> {
-        let (control, hears) = mpsc::channel(CONTROL);
+    pub(super) fn enter(&self, conn: ConnId, id: &MinionId) -> Inbox {
+        let (control, hears) = control::channel();
         let mut table = self.write();
         table.conns.insert(conn, Conn { id: id.clone(), control });
         table.by_id.entry(id.clone()).or_default().insert(conn);
@@ -205,36 +239,44 @@ impl Registry {
         table.leave_session(&id, conn);
     }
 
-    /// Counts a session without rights; refuses it when there are too many.
-    pub(super) fn enter_limbo(&self) -> bool {
-        let mut table = self.write();
-        if table.limbo >= super::MAX_LIMBO {
-            return false;
-        }
-        table.limbo += 1;
-        true
+    /// Gives a place to a session without rights; none when there are too many.
+    pub(super) fn enter_limbo(&self) -> Option<OwnedSemaphorePermit> {
+        self.limbo.take()
     }
 
-    /// Counts a session that got rights or left.
-    pub(super) fn leave_limbo(&self) {
-        let mut table = self.write();
-        table.limbo = table.limbo.saturating_sub(1);
+    /// Gives a place to a SUB whose key is not accepted; none when there are too many.
+    pub(super) fn enter_lingering(&self) -> Option<OwnedSemaphorePermit> {
+        self.lingering.take()
     }
 
-    /// Tells whether `salt/auth` is to be fired: on each change of state, else at most once a minute.
+    /// Tells whether a daemon has the session of an id.
+    pub(super) fn is_held(&self, id: &MinionId) -> bool {
+        self.read().sessions.contains_key(id)
+    }
+
+    /// Forgets what a minion told about itself: its key is no longer accepted, and its id may become another host's.
+    pub(super) fn forget(&self, id: &MinionId) {
+        let mut table = self.write();
+        table.grains.remove(id);
+        table.left.remove(id);
+    }
+
+    /// Tells whether `salt/auth` is to be fired: on each change of state, else at most once a minute; of strangers only
+    /// so many in all.
     pub(super) fn tells_auth(&self, id: &MinionId, state: SessionState) -> bool {
         let mut table = self.write();
         if table.told.len() > MAX_REMEMBERED {
             table.told.clear();
         }
         let now = Instant::now();
-        match table.told.insert(id.clone(), (state, now)) {
-            Some((before, at)) if before == state && now - at < AUTH_AGAIN => {
-                table.told.insert(id.clone(), (before, at));
-                false
-            }
-            _ => true,
+        if table.told.get(id).is_some_and(|(before, at)| *before == state && now - *at < AUTH_AGAIN) {
+            return false;
         }
+        if state != SessionState::Accepted && !table.strangers.may_tell(now) {
+            return false;
+        }
+        table.told.insert(id.clone(), (state, now));
+        true
     }
 
     /// Gives out the number of a session.
@@ -244,24 +286,33 @@ impl Registry {
         table.last_session
     }
 
-    /// Opens a daemon session. The same process coming back replaces its old connection at once; another process only
-    /// after `evict`.
-    pub(super) fn open(&self, id: &MinionId, conn: ConnId, dealer: LinkSender, daemon: Daemon, evict: bool) -> Opening {
+    /// Opens a daemon session. The same process coming back replaces its old connection at once and keeps its SUB;
+    /// another process only if it is the one to be evicted.
+    pub(super) fn open(
+        &self,
+        id: &MinionId,
+        conn: ConnId,
+        dealer: LinkSender,
+        daemon: Daemon,
+        evict: Option<ConnId>,
+    ) -> Opening {
         let mut table = self.write();
-        if let Some(old) = table.sessions.get(id)
-            && old.conn != conn
-        {
-            if old.instance != daemon.instance && !evict {
+        let mut sub = None;
+        if let Some(old) = table.sessions.get(id) {
+            let same = old.conn == conn || old.instance == daemon.instance;
+            if !same && evict != Some(old.conn) {
                 return Opening::Contested(old.dealer.clone());
             }
-            table.tell(old.conn, Control::Replaced);
-            if let Some(old) = table.sessions.remove(id)
-                && let Some((sub, _)) = old.sub
-            {
-                table.tell(sub, Control::Replaced);
+            if old.conn != conn {
+                table.tell(old.conn, Control::Replaced);
+            }
+            let old = table.sessions.remove(id).and_then(|old| old.sub);
+            match old {
+                Some((replaced, _)) if !same => table.tell(replaced, Control::Replaced),
+                kept => sub = kept,
             }
         }
-        let sub = table.waiting.get_mut(id).and_then(Vec::pop).map(|sub| (sub.conn, sub.sender));
+        let sub = sub.or_else(|| table.take_waiting(id));
         if let Some((sub, _)) = &sub {
             table.tell(*sub, Control::Attached);
             push_subscribed(&dealer, daemon.number);
@@ -310,6 +361,10 @@ impl Registry {
             && session.sub.as_ref().is_some_and(|(sub, _)| *sub == conn)
         {
             session.sub = None;
+            table.tell(conn, Control::Detached);
+        }
+        if let Some(waiting) = table.waiting.get_mut(id) {
+            waiting.retain(|sub| sub.conn != conn);
         }
     }
 
@@ -339,9 +394,18 @@ impl Table {
 
     fn tell(&self, conn: ConnId, control: Control) {
         if let Some(found) = self.conns.get(&conn) {
-            // A full inbox holds a message that makes the task look at everything anyway.
-            let _ = found.control.try_send(control);
+            found.control.tell(control);
         }
+    }
+
+    /// Takes the newest SUB that waits for this id's session.
+    fn take_waiting(&mut self, id: &MinionId) -> Option<(ConnId, LinkSender)> {
+        let waiting = self.waiting.get_mut(id)?;
+        let sub = waiting.pop().map(|sub| (sub.conn, sub.sender));
+        if waiting.is_empty() {
+            self.waiting.remove(id);
+        }
+        sub
     }
 
     fn leave_session(&mut self, id: &MinionId, conn: ConnId) {
@@ -349,6 +413,8 @@ impl Table {
         if session.sub.as_ref().is_some_and(|(sub, _)| *sub == conn) {
             session.sub = None;
         } else if session.conn == conn {
+            // Whoever was refused because of this session may have it now.
+            self.by_id.get(id).into_iter().flatten().for_each(|other| self.tell(*other, Control::Rejudge));
             let session = self.sessions.remove(id).and_then(|session| session.sub);
             if let Some((conn, sender)) = session {
                 // The SUB may live on: libzmq reconnects each of its sockets by itself.

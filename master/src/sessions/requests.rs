@@ -1,12 +1,17 @@
 //! What a minion may ask for, and what each request does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proto::map;
 use proto::message::{
-    BadLoad, ErrorCode, Fields, Kind, MinionEvents, Push, Reply, Request, Return, SessionRequest, SessionState, event,
+    BadLoad, ErrorCode, Fields, Kind, MinionEvents, Push, Reply, Request, Return, SessionRequest, SessionState,
+    Spooled, event,
 };
 use proto::tag::Tag;
 use proto::value::Value;
+use tokio::time::Instant;
+use transport::{ConnId, LinkSender};
 
 use super::DUPLICATE_PROBE;
 use super::dealer::{Dealer, Ended, Phase};
@@ -18,12 +23,40 @@ use crate::jobs::Verdict;
 /// How often refused tags are told on the bus: the first, and then each time their number has grown tenfold.
 const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 
+/// From this size on no further job is added to the answer to `jobs_since`: a message has at most 16 MiB, and the
+/// others have to get through too.
+const MAX_LISTED: usize = 2 * 1024 * 1024;
+/// How much of a load may be neither tag nor data without its events being copied out of it.
+const SLACK: usize = 64 * 1024;
+
+/// A request for a session that another process holds, until that one has proven to be alive or dead.
+pub(super) struct Contest {
+    holder: LinkSender,
+    asked: Instant,
+    session: SessionRequest,
+}
+
+impl Contest {
+    /// Waits until it is known whether the holder lives. Cancel-safe: it depends on nothing but the clock.
+    pub(super) async fn settled(contest: Option<&Contest>) -> bool {
+        const LOOK_EVERY: Duration = Duration::from_millis(50);
+        let Some(Contest { holder, asked, .. }) = contest else { return false };
+        while !holder.is_closed() && asked.elapsed() < DUPLICATE_PROBE {
+            if holder.last_seen() > *asked {
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+}
+
 impl Dealer<'_> {
     /// Answers one request.
     pub(super) async fn request(&mut self, load: &Bytes) -> Result<(), Ended> {
         let request = match Request::decode(load) {
             Ok(request) => request,
-            Err(error) => return self.bad_load(load, &error),
+            Err(error) => return self.bad_load(load, &error).await,
         };
         if self.phase != Phase::Accepted && !matches!(request, Request::Session(_)) {
             return self.not_accepted(&request);
@@ -52,12 +85,26 @@ impl Dealer<'_> {
         self.push(&Push::Reply(Reply { seq, result }))
     }
 
-    fn bad_load(&mut self, load: &Bytes, error: &BadLoad) -> Result<(), Ended> {
+    async fn bad_load(&mut self, load: &Bytes, error: &BadLoad) -> Result<(), Ended> {
         tracing::debug!(minion_id = %self.id, error = error as &dyn std::error::Error, "bad load");
         match sequence(load) {
             Some(seq) => self.reply(seq, Err((ErrorCode::BadLoad, error.to_string()))),
+            None if self.phase == Phase::Accepted => self.spoiled(load, error).await,
             None => Ok(()),
         }
+    }
+
+    /// Acknowledges a spooled load that will never be understood: sent again, it would block its spool for ever.
+    async fn spoiled(&mut self, load: &Bytes, error: &BadLoad) -> Result<(), Ended> {
+        let Some(at) = spooled(load) else { return Ok(()) };
+        self.spoiled += 1;
+        if TELL_DENIED_AT.contains(&self.spoiled) {
+            let reason = error.to_string();
+            tracing::warn!(minion_id = %self.id, n = at.n, reason, spoiled = self.spoiled, "a load cannot be read and is dropped");
+            let data = map! { "id" => &self.id, "loads" => 1, "n" => at.n, "reason" => reason };
+            self.parts.bus.try_fire(Tag::dropped(&self.id), &data);
+        }
+        self.submit(Batch { events: Vec::new(), mark: Some(self.mark(at)) }, at, load.len(), None).await
     }
 
     fn not_accepted(&mut self, request: &Request) -> Result<(), Ended> {
@@ -77,25 +124,32 @@ impl Dealer<'_> {
 
     async fn jobs_since(&mut self, seq: u64) -> Result<(), Ended> {
         let Ok((serial, jobs)) = self.parts.jobs.since(&self.id).await else { return Err(Ended::Stopping) };
-        let jobs: Vec<Value> = jobs.iter().map(|publish| Value::Map(publish.to_map())).collect();
-        self.reply(seq, Ok(map! { "serial" => serial, "jobs" => jobs }.into()))
+        let mut jobs = jobs.into_iter();
+        let (mut listed, mut size) = (Vec::new(), 0);
+        while size < MAX_LISTED
+            && let Some(publish) = jobs.next()
+        {
+            size += publish.encode().len();
+            listed.push(Value::Map(publish.to_map()));
+        }
+        self.reply(seq, Ok(map! { "serial" => serial, "jobs" => listed }.into()))?;
+        // The rest comes as publications. If they are too many for the SUB it is closed, and the minion asks again.
+        let mut rest = jobs.map(|publish| Bytes::from(publish.encode()));
+        while rest.next().is_some_and(|load| self.parts.registry.deliver_to(&self.id, load)) {}
+        Ok(())
     }
 
     /// Opens the session of a daemon, or notes a call.
     async fn session(&mut self, session: SessionRequest) -> Result<(), Ended> {
         if self.phase == Phase::Accepted && session.kind == Kind::Daemon {
-            if let Some(grains) = session.grains.clone() {
-                self.parts.registry.set_grains(&self.id, grains);
-            }
-            if !self.open(&session).await {
-                return self.duplicate(&session);
-            }
+            return self.open(session, None);
         }
         self.reply(session.seq, Ok(Value::Null))
     }
 
-    /// Takes the id's session, from a dead process if need be. Returns false if a living one has it.
-    async fn open(&mut self, session: &SessionRequest) -> bool {
+    /// Takes the id's session, also from the connection to be evicted. If another process has it, that one is asked
+    /// first whether it lives; meanwhile this connection is not read, but still watched over.
+    fn open(&mut self, session: SessionRequest, evict: Option<ConnId>) -> Result<(), Ended> {
         let daemon = Daemon {
             number: self.number,
             instance: session.instance,
@@ -103,18 +157,29 @@ impl Dealer<'_> {
             addr: self.peer.info.addr,
         };
         let (conn, sender) = (self.peer.info.conn, self.peer.link.sender());
-        match self.parts.registry.open(&self.id, conn, sender.clone(), daemon.clone(), false) {
-            Opening::Opened => return true,
-            Opening::Contested(old) => {
-                let asked = tokio::time::Instant::now();
-                old.ping();
-                if alive_since(&old, asked).await {
-                    return false;
+        match self.parts.registry.open(&self.id, conn, sender, daemon, evict) {
+            Opening::Opened => {
+                if let Some(grains) = session.grains {
+                    self.parts.registry.set_grains(&self.id, grains);
                 }
+                self.reply(session.seq, Ok(Value::Null))
+            }
+            Opening::Contested(holder) => {
+                let asked = Instant::now();
+                holder.ping();
+                self.contest = Some(Contest { holder, asked, session });
+                Ok(())
             }
         }
-        self.parts.registry.open(&self.id, conn, sender, daemon, true);
-        true
+    }
+
+    /// Decides on a contested session, once it is known whether its holder lives.
+    pub(super) fn settle_contest(&mut self, alive: bool) -> Result<(), Ended> {
+        match self.contest.take() {
+            None => Ok(()),
+            Some(contest) if alive => self.duplicate(&contest.session),
+            Some(contest) => self.open(contest.session, Some(contest.holder.conn())),
+        }
     }
 
     /// Another daemon with this id is alive: this one gets no rights.
@@ -122,15 +187,13 @@ impl Dealer<'_> {
         let data = map! { "id" => &self.id, "addr" => self.peer.info.addr.to_string() };
         self.parts.bus.try_fire(Tag::duplicate(), &data);
         tracing::warn!(minion_id = %self.id, addr = %self.peer.info.addr, "a second minion claims this id; it is refused");
-        self.reply(session.seq, Err((ErrorCode::Refused, "another minion with this id is connected".into())))?;
-        self.become_duplicate()
+        // The welcome first: it says why, and that it is of no use to come back at once.
+        self.become_duplicate()?;
+        self.reply(session.seq, Err((ErrorCode::Refused, "another minion with this id is connected".into())))
     }
 
     fn become_duplicate(&mut self) -> Result<(), Ended> {
-        if !self.parts.registry.enter_limbo() {
-            return Err(Ended::LimboOver);
-        }
-        self.phase = Phase::Limbo(SessionState::Duplicate);
+        self.enter_limbo(SessionState::Duplicate)?;
         let reason = "another minion with this id is connected; give this host an id of its own".to_owned();
         let ping_s = self.parts.ping.as_secs();
         let welcome = proto::message::Welcome {
@@ -146,9 +209,11 @@ impl Dealer<'_> {
     /// Commits a load of events: those that are this minion's to fire, with its id in them.
     async fn events(&mut self, load: MinionEvents, bytes: usize) -> Result<(), Ended> {
         let mut events = Vec::with_capacity(load.events.len());
+        let used: usize = load.events.iter().map(|item| item.data.len()).sum();
         for item in load.events {
+            let data = detached(item.data, bytes, used);
             match Tag::parse(&item.tag) {
-                Ok(tag) if tag.allowed_from(&self.id) => match event::with_sender(&item.data, &self.id) {
+                Ok(tag) if tag.allowed_from(&self.id) => match event::with_sender(&data, &self.id) {
                     Ok(data) => events.push(NewEvent { tag, data }),
                     Err(_) => self.deny(&item.tag),
                 },
@@ -188,14 +253,14 @@ impl Dealer<'_> {
         }
     }
 
-    fn mark(&self, at: proto::message::Spooled) -> Mark {
+    fn mark(&self, at: Spooled) -> Mark {
         Mark { id: self.id.clone(), spool: at.spool, n: at.n }
     }
 
     async fn submit(
         &mut self,
         batch: Batch,
-        at: proto::message::Spooled,
+        at: Spooled,
         bytes: usize,
         ret: Option<proto::ids::Jid>,
     ) -> Result<(), Ended> {
@@ -213,25 +278,22 @@ impl Dealer<'_> {
     }
 }
 
+/// Returns an event's data, copied if the rest of its load is too large to be kept alive with it: the bus counts what it
+/// shows, not what lies around it.
+pub(super) fn detached(data: Bytes, load: usize, used: usize) -> Bytes {
+    if load > 2 * used + SLACK { Bytes::copy_from_slice(&data) } else { data }
+}
+
 /// Finds the number of a request that is otherwise not understood.
 fn sequence(load: &Bytes) -> Option<u64> {
     Fields::read(load).ok()?.optional_u64("seq").ok()?
 }
 
-/// Waits for a sign of life of a connection, at most as long as the probe may take.
-async fn alive_since(sender: &transport::LinkSender, asked: tokio::time::Instant) -> bool {
-    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
-    let looks = DUPLICATE_PROBE.as_millis() / LOOK_EVERY.as_millis();
-    for _ in 0..looks {
-        if sender.is_closed() {
-            return false;
-        }
-        if sender.last_seen() > asked {
-            return true;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    false
+/// Finds the place in its spool of a load that is otherwise not understood.
+fn spooled(load: &Bytes) -> Option<Spooled> {
+    let fields = Fields::read(load).ok()?;
+    let is_spooled = matches!(fields.str("cmd").ok()?, "_minion_event" | "_return");
+    is_spooled.then_some(Spooled { spool: fields.array16("spool").ok()?, n: fields.u64("n").ok()? })
 }
 
 fn unix_s() -> i64 {

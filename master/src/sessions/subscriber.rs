@@ -3,32 +3,43 @@
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::message::topic;
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transport::{Established, Incoming, LinkClosed, Mechanism, PeerInfo};
 
-use super::registry::Control;
+use super::control::{Control, Inbox};
 use super::{LIMBO, SessionParts};
-use crate::keys::Keys;
+use crate::keys::{KeyState, Keys};
 
 /// The property by which a SUB names its minion (native-wire.md §1).
 const NAMED_BY: &str = "X-minion";
+/// How many subscriptions of a SUB without an accepted key are remembered; it needs one.
+const MAX_TOPICS: usize = 4;
+/// The longest of them: `m/` and the longest id.
+const MAX_TOPIC: usize = 2 + 253;
 
 /// Serves one SUB until it closes.
-pub(super) async fn run(peer: Established, parts: SessionParts, stop: CancellationToken) {
+pub(super) async fn run(mut peer: Established, parts: SessionParts, stop: CancellationToken) {
     let Mechanism::Curve { key } = peer.info.mechanism else { return };
-    let Some(id) = owner(&peer.info, &key, &parts.keys) else {
-        tracing::debug!(peer = %peer.info.addr, "subscriber without an accepted key gets nothing");
-        return linger(peer, stop).await;
+    let mut topics = Vec::new();
+    let known = owner(&peer.info, &key, &parts.keys);
+    let found = match known {
+        Some(id) => Some(id),
+        None => linger(&mut peer, &key, &parts, &stop, &mut topics).await,
     };
+    let Some(id) = found else { return };
     let conn = peer.info.conn;
     let control = parts.registry.enter(conn, &id);
-    let closed = Subscriber { id, key, peer, parts: &parts, attached: false, wrong_topics: 0 }.run(control, stop).await;
-    parts.registry.leave(conn);
-    if let Some(closed) = closed {
-        tracing::debug!(%conn, error = &closed as &dyn std::error::Error, "subscriber closed");
+    // From here on a change of the key is told; one that came just before is seen now.
+    if parts.keys.id_of(&key).contains(&id) {
+        let mut subscriber = Subscriber { id, key, peer, parts: &parts, attached: false, wrong_topics: 0 };
+        topics.iter().for_each(|topic| subscriber.subscribe(topic));
+        if let Some(closed) = subscriber.run(control, stop).await {
+            tracing::debug!(%conn, error = &closed as &dyn std::error::Error, "subscriber closed");
+        }
     }
+    parts.registry.leave(conn);
 }
 
 /// Finds the minion that a SUB speaks for: the one it names if the key is that minion's, else the key's only one.
@@ -42,12 +53,43 @@ fn owner(info: &PeerInfo, key: &[u8; 32], keys: &Keys) -> Option<MinionId> {
     }
 }
 
-/// Keeps a connection that gets nothing: closing it at once would make libzmq reconnect in a loop.
-async fn linger(mut peer: Established, stop: CancellationToken) {
-    let idle = async { while peer.link.recv().await.is_ok() {} };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = tokio::time::timeout(LIMBO, idle) => {}
+/// Keeps a connection that gets nothing: closing it at once would make libzmq reconnect in a loop. Ends when its key is
+/// accepted, with the minion's id; what the SUB asked for meanwhile is in `topics`.
+async fn linger(
+    peer: &mut Established,
+    key: &[u8; 32],
+    parts: &SessionParts,
+    stop: &CancellationToken,
+    topics: &mut Vec<Bytes>,
+) -> Option<MinionId> {
+    tracing::debug!(peer = %peer.info.addr, "subscriber without an accepted key gets nothing");
+    let _place = parts.registry.enter_lingering()?;
+    let mut changes = parts.keys.watch_changes();
+    let deadline = Instant::now() + LIMBO;
+    // It may have been accepted before we listened.
+    let mut look = true;
+    loop {
+        if std::mem::take(&mut look)
+            && let Some(id) = owner(&peer.info, key, &parts.keys)
+        {
+            return Some(id);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep_until(deadline) => return None,
+            change = changes.recv() => match change {
+                Ok(change) => look = change.to == Some(KeyState::Accepted),
+                Err(RecvError::Lagged(_)) => look = true,
+                Err(RecvError::Closed) => return None,
+            },
+            incoming = peer.link.recv() => match incoming.ok()? {
+                Incoming::Subscribe(topic) if topics.len() < MAX_TOPICS && topic.len() <= MAX_TOPIC => {
+                    topics.push(Bytes::copy_from_slice(&topic));
+                }
+                Incoming::Unsubscribe(topic) => topics.retain(|kept| *kept != topic),
+                Incoming::Subscribe(_) | Incoming::Message(_) => {}
+            },
+        }
     }
 }
 
@@ -61,13 +103,13 @@ struct Subscriber<'a> {
 }
 
 impl Subscriber<'_> {
-    async fn run(mut self, mut control: mpsc::Receiver<Control>, stop: CancellationToken) -> Option<LinkClosed> {
+    async fn run(mut self, control: Inbox, stop: CancellationToken) -> Option<LinkClosed> {
         let mut deadline = Instant::now() + LIMBO;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return None,
                 () = tokio::time::sleep_until(deadline), if !self.attached => return None,
-                told = control.recv() => match told? {
+                told = control.recv() => match told {
                     Control::Attached => self.attached = true,
                     Control::Detached => {
                         self.attached = false;

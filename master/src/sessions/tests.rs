@@ -21,6 +21,8 @@ use crate::command::{KeySelection, PublishRequest};
 use crate::jobs::JobsConfig;
 use crate::keys::KeysConfig;
 
+mod attacks;
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -390,18 +392,22 @@ async fn the_second_daemon_of_an_id_is_refused_while_the_first_lives() {
     second.send(&session(2));
     // The first one must be driven to answer the master's PING.
     let alive = async { first.push().await };
-    let refused = tokio::select! {
-        refused = second.reply() => refused,
+    let state = tokio::select! {
+        state = second.state() => state,
         push = alive => panic!("{push:?}"),
     };
-    assert!(refused.result.is_err());
-    assert_eq!(second.state().await, SessionState::Duplicate);
+    assert_eq!(state, SessionState::Duplicate);
+    assert!(second.reply().await.result.is_err());
     master.event("halite/minion/duplicate").await;
     // The same process coming back replaces its own old connection.
     let mut back = Minion::connect(&master, "web1", 1).await;
     assert_eq!(back.state().await, SessionState::Accepted);
     back.open(1).await;
     assert!(first.dealer.recv().await.is_err());
+    // When it leaves, the one that was refused is let in without a new connection.
+    drop(back);
+    assert_eq!(second.state().await, SessionState::Accepted);
+    second.open(2).await;
 }
 
 #[tokio::test]

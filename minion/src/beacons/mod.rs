@@ -27,11 +27,18 @@ use crate::executor::Executor;
 use crate::link::Link;
 use task::BeaconsTask;
 
+mod diskusage;
 mod load;
+mod log;
 mod memusage;
+mod network_info;
+mod ps;
+mod service;
 mod setup;
 mod sh;
 mod state;
+mod status;
+mod swapusage;
 mod task;
 
 pub use setup::{Setup, SetupError, read};
@@ -42,7 +49,18 @@ const WAKES: usize = 64;
 
 /// Every kind of beacon, by name.
 pub fn all() -> &'static [Kind] {
-    &[load::KIND, memusage::KIND, sh::KIND]
+    &[
+        diskusage::KIND,
+        load::KIND,
+        log::KIND,
+        memusage::KIND,
+        network_info::KIND,
+        ps::KIND,
+        service::KIND,
+        sh::KIND,
+        status::KIND,
+        swapusage::KIND,
+    ]
 }
 
 /// Returns the kind of this name.

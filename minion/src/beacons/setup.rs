@@ -174,7 +174,7 @@ mod tests {
             texts,
             [
                 "/etc/halite/minion:2:3: beacon load is disabled: expected a list of maps, found \"x\"",
-                "/etc/halite/minion:2:3: beacon wtmp is disabled: there is no beacon wtmp in this version; known: load, memusage, sh",
+                "/etc/halite/minion:2:3: beacon wtmp is disabled: there is no beacon wtmp in this version; known: diskusage, load, log, memusage, network_info, ps, service, sh, status, swapusage",
             ]
         );
     }

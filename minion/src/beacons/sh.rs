@@ -8,9 +8,10 @@
 //! The tag's suffix is the pid of the session leader. `args`, `cmd` and `user` are Salt's; `uid`, `tty`, `cwd`, `pid`, `ppid`
 //! and `source` are ours, and `loginuid`, `lossy` and `truncated` where they say something.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -41,30 +42,46 @@ const STACK_BYTES: usize = 256 << 10;
 pub(super) struct Config {}
 
 pub(super) struct Sh {
-    commands: Receiver<Exec>,
     shared: Arc<Shared>,
     reported: u64,
 }
 
 #[derive(Default)]
 struct Shared {
+    /// At most [`QUEUE`]. Not a bounded channel: that has all its room from the start.
+    commands: Mutex<VecDeque<Exec>>,
     stop: AtomicBool,
     /// Commands that were seen or lost, and not fired.
     missed: AtomicU64,
+}
+
+impl Shared {
+    /// Queues commands; those without room are counted.
+    fn put(&self, commands: Vec<Exec>) {
+        let mut queue = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let (room, count) = (QUEUE.saturating_sub(queue.len()), commands.len());
+        queue.extend(commands.into_iter().take(room));
+        let lost = u64::try_from(count.saturating_sub(room)).unwrap_or(u64::MAX);
+        self.missed.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    /// Takes all queued commands, and the queue's memory with them.
+    fn take(&self) -> VecDeque<Exec> {
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Build for Sh {
     type Config = Config;
 
     fn build(_config: Config, cx: &BeaconContext) -> Result<Sh, BuildError> {
-        let (sender, commands) = sync_channel(QUEUE);
         let (opened, answer) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let (own, waker) = (Arc::clone(&shared), cx.waker.clone());
-        let body = move || trace(&opened, &sender, &own, &waker);
+        let body = move || trace(&opened, &own, &waker);
         let thread = thread::Builder::new().name("beacon-sh".into()).stack_size(STACK_BYTES).spawn(body);
         thread.map_err(|error| BuildError::Host(error.to_string()))?;
-        let sh = Sh { commands, shared, reported: 0 };
+        let sh = Sh { shared, reported: 0 };
         match answer.recv_timeout(OPEN_TIMEOUT) {
             Ok(Ok(())) => Ok(sh),
             Ok(Err(text)) => Err(BuildError::Host(text)),
@@ -82,7 +99,7 @@ impl Beacon for Sh {
             warn!(missed = missed - self.reported, total = missed, "beacon sh: commands were missed");
             self.reported = missed;
         }
-        Ok(self.commands.try_iter().take(QUEUE).map(event).collect())
+        Ok(self.shared.take().into_iter().map(event).collect())
     }
 }
 
@@ -93,7 +110,7 @@ impl Drop for Sh {
 }
 
 /// The tracer's thread: opens it, tells whether that worked, then passes commands on until the beacon is gone.
-fn trace(opened: &SyncSender<Result<(), String>>, to: &SyncSender<Exec>, shared: &Shared, waker: &Waker) {
+fn trace(opened: &SyncSender<Result<(), String>>, shared: &Shared, waker: &Waker) {
     let mut tracer = match Tracer::open() {
         Ok(tracer) => tracer,
         // The beacon may have given up waiting.
@@ -104,7 +121,12 @@ fn trace(opened: &SyncSender<Result<(), String>>, to: &SyncSender<Exec>, shared:
     let mut drops_before = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         match tracer.read(READ_TIMEOUT) {
-            Ok(commands) => pass_on(commands, to, shared, waker),
+            Ok(commands) => {
+                if !commands.is_empty() {
+                    shared.put(commands);
+                    waker.wake();
+                }
+            }
             Err(error) => {
                 warn!(%error, "beacon sh: the tracer failed and is opened anew");
                 drops_before = 0;
@@ -122,18 +144,6 @@ fn trace(opened: &SyncSender<Result<(), String>>, to: &SyncSender<Exec>, shared:
             waker.wake();
         }
     }
-}
-
-fn pass_on(commands: Vec<Exec>, to: &SyncSender<Exec>, shared: &Shared, waker: &Waker) {
-    if commands.is_empty() {
-        return;
-    }
-    for command in commands {
-        if let Err(TrySendError::Full(_)) = to.try_send(command) {
-            shared.missed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    waker.wake();
 }
 
 fn event(exec: Exec) -> BeaconEvent {
@@ -203,6 +213,16 @@ mod tests {
         let data = event(exec).data;
         assert_eq!((data.at("lossy"), data.at("truncated")), (Some(&Value::Bool(true)), Some(&Value::Bool(true))));
         assert_eq!(data.text("source"), Some("process-connector"));
+    }
+
+    #[test]
+    fn commands_without_room_are_counted() {
+        let shared = Shared::default();
+        shared.put(vec![exec(); QUEUE - 1]);
+        shared.put(vec![exec(); 3]);
+        assert_eq!((shared.take().len(), shared.missed.load(Ordering::Relaxed)), (QUEUE, 2));
+        shared.put(vec![exec()]);
+        assert_eq!(shared.take().len(), 1);
     }
 
     #[test]

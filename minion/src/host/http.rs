@@ -18,6 +18,8 @@ use ureq::unversioned::transport::{
     Transport, TransportAdapter,
 };
 
+pub mod request;
+
 /// The whole request, name lookup included, is over after this.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The most that is read of an answer.

@@ -279,60 +279,112 @@ pub fn lead_session_on_stdin(command: &mut std::process::Command) {
     }
 }
 
+/// How much of a ring buffer is looked at in one go. No record may be longer.
+const RING_WINDOW: u64 = 256 * 1024;
+
 /// The reading side of a BPF ring buffer: one consumer, in order, without copies.
+///
+/// Only the two positions stay mapped. The kernel fills in every page of such a mapping at once, so the records
+/// themselves are mapped while they are read, and an idle reader holds none of the buffer's memory.
 #[derive(Debug)]
 pub(super) struct RingBuffer {
     map: OwnedFd,
     consumer: Mapping,
     producer: Mapping,
     size: u64,
-    page: usize,
+    page: u64,
 }
 
-/// The ring buffer's memory makes no sense, so nothing in it can be trusted any more.
+/// Why a ring buffer cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("read a ring buffer record of {len} bytes in a buffer of {size}")]
-pub(super) struct CorruptRing {
+pub(super) enum RingError {
+    /// Its memory makes no sense, so nothing in it can be trusted any more.
+    #[error("read a ring buffer record of {len} bytes where {room} wait")]
+    Corrupt { len: u64, room: u64 },
+    #[error("map the waiting records of a ring buffer")]
+    Map(#[source] io::Error),
+}
+
+/// The records that wait, or as many of the first as [`RING_WINDOW`] holds.
+struct Window {
+    memory: Mapping,
+    /// The consumer's position at the first record.
+    position: u64,
+    /// Where that record is within `memory`.
+    start: usize,
+    /// How many bytes of records there are.
     len: u64,
-    size: u64,
 }
 
 impl RingBuffer {
-    /// Maps the ring buffer `map`, created with `size` bytes, into this process.
+    /// Maps the positions of the ring buffer `map`, created with `size` bytes, into this process.
     pub(super) fn new(map: OwnedFd, size: u32) -> io::Result<RingBuffer> {
         // SAFETY: takes and returns integers.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
-        let bytes = usize::try_from(size).expect("this crate needs 32-bit addresses at least");
+        let page = u64::try_from(page).map_err(|_| io::Error::last_os_error())?;
         let consumer = Mapping::new(map.as_fd(), Access::Write, page, 0)?;
-        // The kernel maps the data twice in a row, so a record that wraps is still one slice.
-        let producer = Mapping::new(map.as_fd(), Access::Read, page + 2 * bytes, page)?;
+        let producer = Mapping::new(map.as_fd(), Access::Read, page, page)?;
         Ok(RingBuffer { map, consumer, producer, size: u64::from(size), page })
     }
 
     /// Hands each waiting record to `each`, frees it, and stops after `limit` records.
-    pub(super) fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> Result<usize, CorruptRing> {
+    pub(super) fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> Result<usize, RingError> {
         let mut seen = 0;
-        let mut position = self.consumer.position().load(Ordering::Relaxed);
-        while seen < limit && position < self.producer.position().load(Ordering::Acquire) {
-            let start = self.page + usize::try_from(position & (self.size - 1)).expect("below the mapped size");
-            let header = self.producer.word(start).load(Ordering::Acquire);
+        while seen < limit {
+            let Some(window) = self.window().map_err(RingError::Map)? else { break };
+            match self.drain_window(&window, limit - seen, &mut each)? {
+                0 => break, // Reserved, not yet committed: its writer will wake us.
+                more => seen += more,
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Maps the waiting records; none if nothing waits.
+    fn window(&self) -> io::Result<Option<Window>> {
+        let position = self.consumer.position().load(Ordering::Relaxed);
+        let waiting = self.producer.position().load(Ordering::Acquire).saturating_sub(position);
+        if waiting == 0 {
+            return Ok(None);
+        }
+        let len = waiting.min(RING_WINDOW).min(self.size);
+        let offset = position & (self.size - 1);
+        let start = offset % self.page;
+        // The kernel has the data twice in a row, behind both positions, so a record that wraps is still one slice.
+        let memory = Mapping::new(self.map.as_fd(), Access::Read, start + len, 2 * self.page + offset - start)?;
+        Ok(Some(Window { memory, position, start: below_mapped(start), len }))
+    }
+
+    fn drain_window(&self, window: &Window, limit: usize, each: &mut impl FnMut(&[u8])) -> Result<usize, RingError> {
+        let (mut seen, mut at) = (0, 0);
+        while seen < limit && at < window.len {
+            let start = window.start + below_mapped(at);
+            let header = window.memory.word(start).load(Ordering::Acquire);
             if header & BPF_RINGBUF_BUSY_BIT != 0 {
-                break; // Reserved, not yet committed: its writer will wake us.
+                break;
             }
             let len = u64::from(header & !(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT));
-            if len + BPF_RINGBUF_HEADER > self.size {
-                return Err(CorruptRing { len, size: self.size });
+            let end = at + (len + BPF_RINGBUF_HEADER).next_multiple_of(8);
+            if end > window.len && at > 0 {
+                break; // The next window begins with it.
+            }
+            if end > window.len {
+                return Err(RingError::Corrupt { len, room: window.len });
             }
             if header & BPF_RINGBUF_DISCARD_BIT == 0 {
-                each(self.producer.bytes(start + 8, usize::try_from(len).expect("below the mapped size")));
+                each(window.memory.bytes(start + 8, below_mapped(len)));
             }
-            position += (len + BPF_RINGBUF_HEADER).next_multiple_of(8);
-            self.consumer.position().store(position, Ordering::Release);
+            at = end;
+            self.consumer.position().store(window.position + at, Ordering::Release);
             seen += 1;
         }
         Ok(seen)
     }
+}
+
+/// Makes an index of an offset into a mapping.
+fn below_mapped(offset: u64) -> usize {
+    usize::try_from(offset).expect("below the mapped size")
 }
 
 impl AsFd for RingBuffer {
@@ -358,12 +410,13 @@ struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    fn new(fd: BorrowedFd<'_>, access: Access, len: usize, offset: usize) -> io::Result<Mapping> {
+    fn new(fd: BorrowedFd<'_>, access: Access, len: u64, offset: u64) -> io::Result<Mapping> {
         let protection = match access {
             Access::Read => libc::PROT_READ,
             Access::Write => libc::PROT_READ | libc::PROT_WRITE,
         };
         let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let len = usize::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: a fresh shared mapping at an address of the kernel's choice overlaps nothing.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset) };
         if start == libc::MAP_FAILED {
@@ -391,7 +444,7 @@ impl Mapping {
     fn bytes(&self, offset: usize, len: usize) -> &[u8] {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a record lies within the mapping");
         // SAFETY: in bounds (just checked), initialised by the kernel, and unchanged while the caller holds the
-        // borrow: `drain` moves the consumer position only after its callback has returned.
+        // borrow: `drain_window` moves the consumer position only after its callback has returned.
         unsafe { std::slice::from_raw_parts(self.start.add(offset).as_ptr(), len) }
     }
 }

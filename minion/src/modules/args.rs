@@ -159,6 +159,12 @@ impl Args {
         Err(CallError::BadArguments(too_few(function, &missing)))
     }
 
+    /// Returns the arguments with another value for a named parameter.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Args {
+        self.named.set(name, value);
+        self
+    }
+
     /// Returns the value of a named parameter.
     pub fn value(&self, name: &str) -> &Value {
         self.named.at(name).unwrap_or(&Value::Null)

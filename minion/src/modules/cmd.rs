@@ -64,7 +64,11 @@ const PARAMS: &[Param] = &[
     Param::keywords(),
 ];
 
+mod code;
+
 pub(super) const FUNCTIONS: &[Function] = &[
+    code::EXEC_CODE,
+    code::HAS_EXEC,
     Function {
         name: "cmd.retcode",
         doc: "Run a command and return its exit status. Takes what cmd.run takes.
@@ -150,6 +154,20 @@ CLI Example:
         params: PARAMS,
         run: |cx, args| execute(cx, &args, Stderr::Separate, |result| result.stdout.into()),
     },
+    code::SCRIPT,
+    Function {
+        name: "cmd.shell",
+        doc: "Run a command in a shell, whatever python_shell says, and return its output. Takes what cmd.run takes.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' cmd.shell \"ls -l | grep foo\"",
+        params: PARAMS,
+        run: |cx, args| execute(cx, &args.with("python_shell", true), Stderr::Merged, |result| result.stdout.into()),
+    },
+    code::WHICH,
 ];
 
 /// What a command left behind, as Salt tells it.

@@ -17,10 +17,18 @@ use crate::executor::{process, runas};
 
 mod args;
 mod cmd;
+mod config;
+mod disk;
 mod event;
+mod file;
 mod grains;
+mod http;
+mod network;
+mod ps;
 mod saltutil;
+mod service;
 mod slack;
+mod status;
 mod sys;
 mod test;
 
@@ -30,10 +38,18 @@ pub use args::{Args, Fallback, Param, Takes};
 pub fn all() -> &'static [&'static [Function]] {
     &[
         cmd::FUNCTIONS,
+        config::FUNCTIONS,
+        disk::FUNCTIONS,
         event::FUNCTIONS,
+        file::FUNCTIONS,
         grains::FUNCTIONS,
+        http::FUNCTIONS,
+        network::FUNCTIONS,
+        ps::FUNCTIONS,
         saltutil::FUNCTIONS,
+        service::FUNCTIONS,
         slack::FUNCTIONS,
+        status::FUNCTIONS,
         sys::FUNCTIONS,
         test::FUNCTIONS,
     ]
@@ -206,6 +222,32 @@ impl ModuleContext {
             now.checked_add(duration).map_or(self.deadline, |end| Some(self.deadline.map_or(end, |d| d.min(end))));
         self.control.wait_until(end);
         self.stopped().map_or(Ok(()), |stop| Err(CallError::Stopped(stop)))
+    }
+
+    /// Runs a program of this host, its errors kept apart, in the language `C`; kills it when `limit` has passed.
+    pub(crate) fn run_program(&self, argv: &[&str], limit: Duration) -> Result<process::Finished, CallError> {
+        let (program, rest) = argv.split_first().map_or(("", argv), |(program, rest)| (*program, rest));
+        let mut command = std::process::Command::new(program);
+        command.args(rest).current_dir("/").env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
+        let run = process::Run {
+            command,
+            stdin: None,
+            stderr: process::Stderr::Separate,
+            timeout: Instant::now().checked_add(limit),
+            deadline: self.deadline,
+            control: &self.control,
+        };
+        let finished = process::run(run).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            CallError::Failed(format!("Unable to run '{program}', reason: {cause}"))
+        })?;
+        match finished.ending {
+            process::Ending::Exited(_) => Ok(finished),
+            process::Ending::Stopped(stop) => Err(CallError::Stopped(stop)),
+            process::Ending::TimedOut => {
+                Err(CallError::Failed(format!("'{program}' was killed: not done in {} seconds", limit.as_secs())))
+            }
+        }
     }
 
     /// Returns a configured value: first under the key as written, then down its colons.

@@ -148,7 +148,7 @@ mod tests {
         let test = call("sys.list_functions", &["test"]);
         assert_eq!(test.as_list().and_then(<[Value]>::first), Some(&"test.arg".into()));
         assert_eq!(call("sys.list_functions", &["nothing"]), Value::List(vec![]));
-        assert_eq!(call("sys.list_modules", &["s*"]), vec!["saltutil", "slack", "sys"].into());
+        assert_eq!(call("sys.list_modules", &["s*l*"]), vec!["saltutil", "slack"].into());
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct Session {
     frames: Vec<Bytes>,
     frames_cost: usize,
     waiting_pongs: u8,
+    /// A limit of this one session, below those of the configuration.
+    message_cap: usize,
 }
 
 impl Session {
@@ -133,7 +135,7 @@ impl Session {
         let mut out = Outbox::default();
         out.push(Bytes::copy_from_slice(first));
         let state = State::Greeting(Box::new(Zeroizing::new(seed)));
-        Session { half, state, out, frames: Vec::new(), frames_cost: 0, waiting_pongs: 0 }
+        Session { half, state, out, frames: Vec::new(), frames_cost: 0, waiting_pongs: 0, message_cap: usize::MAX }
     }
 
     /// Takes bytes from the front of `input` up to the next event. `None`: more bytes are needed.
@@ -195,6 +197,11 @@ impl Session {
     /// Returns what the frames of an incomplete message cost so far.
     pub fn incomplete(&self) -> usize {
         self.frames_cost
+    }
+
+    /// Bounds the messages of this peer further than the configuration does; `usize::MAX` lifts that.
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.message_cap = bytes;
     }
 
     /// Tells whether the handshake is done and the session open.
@@ -366,6 +373,7 @@ impl Session {
             State::Traffic(Traffic::Curve(_)) => limits.max_message,
             _ => limits.max_message_null,
         };
+        let limit = limit.min(self.message_cap);
         if self.half.socket().takes_subscriptions() { limit.min(limits.max_frame_before_ready) } else { limit }
     }
 

@@ -26,7 +26,12 @@ const SLOW_FSYNC: Duration = Duration::from_millis(20);
 
 /// Reads the configuration as the daemon would.
 pub(super) fn configuration(confdir: &Path) -> Vec<Finding> {
+    let main = confdir.join("master");
     match config::load(confdir) {
+        Ok(_) if !main.exists() => {
+            let detail = format!("{} does not exist; the defaults hold", main.display());
+            vec![Finding::warning("configuration", detail, "write it, or name another directory with -c")]
+        }
         Ok(config) if config.warnings.is_empty() => vec![Finding::ok("configuration", confdir.display().to_string())],
         Ok(config) => {
             let warn = |warning: String| {
@@ -86,7 +91,7 @@ fn memory(name: &'static str, pid: u32, promised_kib: u64) -> Finding {
         Some(kib) if kib <= promised_kib => Finding::ok(check, format!("pid {pid}: {kib} KiB resident")),
         Some(kib) => {
             let remedy = "if it keeps growing, report it with the output of `halite doctor --out json`";
-            Finding::warning(check, format!("pid {pid}: {kib} KiB resident, promised idle: {promised_kib}"), remedy)
+            Finding::warning(check, format!("pid {pid}: {kib} KiB resident, promised idle: {promised_kib} KiB"), remedy)
         }
     }
 }
@@ -152,7 +157,10 @@ fn disk(dir: &Path) -> Finding {
             Finding::warning("disk", detail, "put cachedir on a faster disk: every acknowledgement waits for an fsync")
         }
         Err(error) => {
-            let remedy = "run the doctor as root or as the master's user";
+            let remedy = match error.kind() {
+                std::io::ErrorKind::NotFound => "start halite-master once: it makes this directory",
+                _ => "run the doctor as root or as the master's user",
+            };
             Finding::warning("disk", format!("fsync not measured in {}: {error}", dir.display()), remedy)
         }
     }
@@ -215,6 +223,14 @@ mod tests {
         let log = found.iter().find(|finding| finding.check == "event log").unwrap();
         assert_eq!(log.health, Health::Bad);
         assert!(log.remedy.as_deref().unwrap().contains("disk"));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_has_another_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = configuration(dir.path());
+        assert!(found[0].remedy.as_deref().unwrap().ends_with("another directory with -c"), "{found:?}");
+        assert!(disk(&dir.path().join("none")).remedy.unwrap().starts_with("start halite-master once"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! BTF is the type description at `/sys/kernel/btf/vmlinux` (Documentation/bpf/btf.rst). Only structures and their
 //! members are read; the rest is stepped over. Any bytes give offsets or an error.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 /// Where the kernel publishes its types.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -109,14 +109,15 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// A description with its types indexed: by number for members, by name for the structures.
+/// A description with its types indexed. Two plain lists: a map by name would leave the heap in pieces, for a few
+/// dozen look-ups.
 struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Where each type starts within `types`; type 0 is `void` and has no entry, so number n is at n - 1.
     starts: Vec<usize>,
-    /// A name may occur more than once.
-    structs: HashMap<&'a [u8], Vec<usize>>,
+    /// Where each structure starts; a name may occur more than once.
+    structs: Vec<usize>,
 }
 
 impl<'a> Btf<'a> {
@@ -130,7 +131,7 @@ impl<'a> Btf<'a> {
             let end = start.checked_add(word(bytes, offset_at + 4)?).ok_or(BtfError::Malformed(offset_at))?;
             bytes.get(start..end).ok_or(BtfError::Malformed(offset_at))
         };
-        let mut btf = Btf { types: section(8)?, strings: section(16)?, starts: Vec::new(), structs: HashMap::new() };
+        let mut btf = Btf { types: section(8)?, strings: section(16)?, starts: Vec::new(), structs: Vec::new() };
         btf.index()?;
         Ok(btf)
     }
@@ -148,8 +149,7 @@ impl<'a> Btf<'a> {
                 _ => return Err(BtfError::Malformed(at)),
             };
             if kind == KIND_STRUCT {
-                let name = self.name(word(self.types, at)?);
-                self.structs.entry(name).or_default().push(at);
+                self.structs.push(at);
             }
             self.starts.push(at);
             at += TYPE_BYTES + extra;
@@ -157,20 +157,27 @@ impl<'a> Btf<'a> {
         Ok(())
     }
 
+    /// The structures with this name.
+    fn named(&self, name: &'static str) -> impl Iterator<Item = usize> {
+        let has_it = move |at: &usize| word(self.types, *at).is_ok_and(|at| self.name(at) == name.as_bytes());
+        self.structs.iter().copied().filter(has_it)
+    }
+
     /// The byte offset of a member, looked for in unnamed inner structures too, as C does.
     fn offset(&self, of: &'static str, member: &'static str) -> Result<i32, BtfError> {
-        let candidates = self.structs.get(of.as_bytes()).ok_or(BtfError::Missing(of))?;
-        for at in candidates {
-            if let Some(bits) = self.member_bits(*at, member.as_bytes(), 0)? {
-                return i32::try_from(bits / 8).map_err(|_| BtfError::Malformed(*at));
+        let mut missing = of;
+        for at in self.named(of) {
+            if let Some(bits) = self.member_bits(at, member.as_bytes(), 0)? {
+                return i32::try_from(bits / 8).map_err(|_| BtfError::Malformed(at));
             }
+            missing = member;
         }
-        Err(BtfError::Missing(member))
+        Err(BtfError::Missing(missing))
     }
 
     fn size(&self, of: &'static str) -> Result<i32, BtfError> {
-        let at = self.structs.get(of.as_bytes()).and_then(|all| all.first()).ok_or(BtfError::Missing(of))?;
-        i32::try_from(word(self.types, at + 8)?).map_err(|_| BtfError::Malformed(*at))
+        let at = self.named(of).next().ok_or(BtfError::Missing(of))?;
+        i32::try_from(word(self.types, at + 8)?).map_err(|_| BtfError::Malformed(at))
     }
 
     fn member_bits(&self, at: usize, name: &[u8], depth: u32) -> Result<Option<usize>, BtfError> {

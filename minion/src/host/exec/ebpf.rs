@@ -24,10 +24,11 @@ use super::{
     program::{self, Call, Maps, PidNamespace},
     record,
 };
-use crate::host::kernel::{self, CorruptRing, LoadProgramError, MapKind, MapSpec, RingBuffer};
+use crate::host::kernel::{self, LoadProgramError, MapKind, MapSpec, RingBuffer, RingError};
 
-/// Room between the programs and the tracer: some 20,000 ordinary commands, or one with the longest arguments that
-/// shells pass (2 MiB). What finds it full is counted as dropped.
+/// Room between the programs and the tracer, in the kernel's memory: some 20,000 ordinary commands, or one with the
+/// longest arguments that shells pass (2 MiB). What finds it full is counted as dropped; so few long commands must not
+/// fill it, or they would hide what follows them.
 const RING_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Tasks inside an execve that was not whole at its start. The kernel forgets the least recently used beyond that.
@@ -105,7 +106,7 @@ impl Ebpf {
     }
 
     /// Returns the commands that can be had without waiting.
-    pub(super) fn take(&mut self) -> Result<Vec<Seen>, CorruptRing> {
+    pub(super) fn take(&mut self) -> Result<Vec<Seen>, RingError> {
         let Ebpf { ring, assembly, malformed, .. } = self;
         let mut seen = Vec::new();
         ring.drain(BATCH, |bytes| match record::parse(bytes) {

@@ -161,8 +161,8 @@ pub enum ReadError {
     /// The process connector's socket failed.
     #[error("read the process connector")]
     Connector(#[source] io::Error),
-    /// The ring buffer's content makes no sense.
-    #[error("read the BPF ring buffer: its memory is corrupt")]
+    /// The ring buffer cannot be mapped, or its content makes no sense; the log says which.
+    #[error("read the BPF ring buffer")]
     Ring,
     /// Waiting failed.
     #[error("wait for commands")]

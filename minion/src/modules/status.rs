@@ -1,0 +1,323 @@
+//! `status`: what this host is doing: load, memory, disks, processes, users.
+
+use std::fs;
+use std::io::Read;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::target::glob::Glob;
+use proto::value::{Map, MapExt, Value};
+use time::OffsetDateTime;
+
+use super::args::plain_text;
+use super::{Args, CallError, Function, ModuleContext, Outcome, Param};
+use crate::host::{filesystem, load, processes};
+
+/// The most that is read of one file of the kernel's: the processors of a large host.
+const MAX_FILE: u64 = 4 << 20;
+/// How long `w` and `who` may take.
+const USERS_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "status.cpuinfo",
+        doc: "Return what the kernel tells of the processors, of the last one where they differ.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.cpuinfo",
+        params: &[],
+        run: |_, _| Ok(Value::from(cpuinfo(&kernel_file("/proc/cpuinfo")?)).into()),
+    },
+    Function {
+        name: "status.diskusage",
+        doc: "Return the size and the free space of file systems, in bytes.
+
+args
+    Paths, and types of file systems as globs. Default: everything that is mounted.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.diskusage
+    salt '*' status.diskusage / /tmp
+    salt '*' status.diskusage 'ext?'",
+        params: &[Param::rest()],
+        run: diskusage,
+    },
+    Function {
+        name: "status.loadavg",
+        doc: "Return the load averages over one, five and fifteen minutes.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.loadavg",
+        params: &[],
+        run: loadavg,
+    },
+    Function {
+        name: "status.meminfo",
+        doc: "Return what the kernel tells of the memory.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.meminfo",
+        params: &[],
+        run: |_, _| Ok(Value::from(meminfo(&kernel_file("/proc/meminfo")?)).into()),
+    },
+    Function {
+        name: "status.nproc",
+        doc: "Return how many processors the minion may use.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.nproc",
+        params: &[],
+        run: |_, _| Ok(Value::from(std::thread::available_parallelism().map_or(0, usize::from)).into()),
+    },
+    Function {
+        name: "status.procs",
+        doc: "Return the processes: command line, processor time and user by pid.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.procs",
+        params: &[],
+        run: |_, _| Ok(Value::from(procs()).into()),
+    },
+    Function {
+        name: "status.uptime",
+        doc: "Return how long this host has been running.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.uptime",
+        params: &[],
+        run: uptime,
+    },
+    Function {
+        name: "status.version",
+        doc: "Return the version of the kernel, as it tells it.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.version",
+        params: &[],
+        run: |_, _| Ok(Value::from(kernel_file("/proc/version")?.trim()).into()),
+    },
+    Function {
+        name: "status.vmstats",
+        doc: "Return the kernel's counters of virtual memory.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.vmstats",
+        params: &[],
+        run: |_, _| Ok(Value::from(vmstats(&kernel_file("/proc/vmstat")?)).into()),
+    },
+    Function {
+        name: "status.w",
+        doc: "Return the users that are logged in, as w(1) shows them.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.w",
+        params: &[],
+        run: w,
+    },
+];
+
+fn kernel_file(path: &str) -> Result<String, CallError> {
+    let mut text = String::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+    read.map(|_| text).map_err(|error| CallError::Failed(format!("Unable to read {path}: {error}")))
+}
+
+fn cpuinfo(text: &str) -> Map {
+    let mut map = Map::new();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        match name.trim() {
+            "flags" => map.set("flags", value.split_whitespace().collect::<Vec<_>>()),
+            name => map.set(name, value.trim()),
+        }
+    }
+    map
+}
+
+fn meminfo(text: &str) -> Map {
+    let mut map = Map::new();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        let mut words = value.split_whitespace();
+        let mut entry = proto::map! { "value" => words.next().unwrap_or_default() };
+        if let Some(unit) = words.next() {
+            entry.set("unit", unit);
+        }
+        map.set(name, entry);
+    }
+    map
+}
+
+fn vmstats(text: &str) -> Map {
+    let mut map = Map::new();
+    for (name, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        map.set(name, value.trim().parse::<i64>().unwrap_or_default());
+    }
+    map
+}
+
+fn loadavg(_: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let load = load::read().map_err(|error| CallError::Failed(format!("failed to {error}")))?;
+    Ok(Value::from(proto::map! { "1-min" => load.one, "5-min" => load.five, "15-min" => load.fifteen }).into())
+}
+
+fn diskusage(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let asked: Vec<String> = args.rest().iter().map(plain_text).collect();
+    let (mut paths, kinds): (Vec<String>, Vec<String>) = asked.into_iter().partition(|arg| arg.starts_with('/'));
+    let globs: Vec<Glob> = kinds.iter().map(|kind| Glob::new(kind)).collect();
+    let everything = args.rest().is_empty();
+    // A mounted place may be closed to this user; one that was asked for by name must answer.
+    let named = paths.len();
+    let chosen = |kind: &str| everything || globs.iter().any(|glob| glob.matches(kind));
+    paths.extend(filesystem::mounts().into_iter().filter(|mount| chosen(&mount.kind)).map(|mount| mount.point));
+    let mut map = Map::new();
+    for (index, path) in paths.iter().enumerate() {
+        match filesystem::usage(path) {
+            Ok(usage) => map.set(path, proto::map! { "available" => usage.available, "total" => usage.total }),
+            Err(error) if index < named => return Err(CallError::Failed(format!("failed to {error}"))),
+            Err(_) => {}
+        }
+    }
+    Ok(Value::from(map).into())
+}
+
+fn procs() -> Map {
+    let mut map = Map::new();
+    for process in processes::all() {
+        let cmd = match process.cmdline.as_slice() {
+            [] => format!("[{}]", process.name),
+            words => words.join(" "),
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole seconds")]
+        let seconds = process.busy() as u64;
+        let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        map.set(&process.pid.to_string(), proto::map! { "cmd" => cmd, "time" => clock, "user" => process.user() });
+    }
+    map
+}
+
+fn uptime(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let text = kernel_file("/proc/uptime")?;
+    let exact = text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+    let exact = exact.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let exact = exact.ok_or_else(|| CallError::Failed("Unable to read /proc/uptime: no number".to_owned()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = OffsetDateTime::from(UNIX_EPOCH + now.saturating_sub(exact));
+    let mut map = uptime_map(exact.as_secs(), since);
+    if let Ok(who) = cx.run_program(&["who", "-s"], USERS_LIMIT) {
+        map.set("users", who.stdout.text().lines().count());
+    }
+    Ok(Value::from(map).into())
+}
+
+fn uptime_map(seconds: u64, since: OffsetDateTime) -> Map {
+    let (days, hours, minutes) = (seconds / 86_400, seconds % 86_400 / 3600, seconds % 3600 / 60);
+    let (date, clock) = (since.date(), since.time());
+    let (h, m, s) = clock.as_hms();
+    let iso = format!("{date}T{h:02}:{m:02}:{s:02}.{:06}", clock.microsecond());
+    proto::map! {
+        "seconds" => seconds, "since_iso" => iso, "since_t" => since.unix_timestamp(), "days" => days,
+        "time" => format!("{hours}:{minutes}"),
+    }
+}
+
+fn w(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    // Options: no header, no column FROM.
+    let users = cx.run_program(&["w", "-fh"], USERS_LIMIT)?.stdout.text();
+    Ok(Value::from(users.lines().filter_map(user_row).collect::<Vec<_>>()).into())
+}
+
+fn user_row(line: &str) -> Option<Map> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [user, tty, login, idle, jcpu, pcpu, what @ ..] = words.as_slice() else {
+        return None;
+    };
+    Some(proto::map! {
+        "idle" => *idle, "jcpu" => *jcpu, "login" => *login, "pcpu" => *pcpu, "tty" => *tty, "user" => *user,
+        "what" => what.join(" "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::find;
+    use std::sync::Arc;
+
+    fn call(fun: &str, args: &[&str]) -> Result<Value, CallError> {
+        let cx = ModuleContext::offline("m1", Arc::new(Map::new()), Arc::new(Map::new()));
+        let args = args.iter().map(|arg| Value::from(*arg)).collect();
+        find(fun).expect("a function").call(&cx, args, Map::new()).map(|outcome| outcome.ret)
+    }
+
+    #[test]
+    fn this_host_has_a_status() {
+        let load = call("status.loadavg", &[]).expect("an outcome");
+        assert!(["1-min", "5-min", "15-min"].iter().all(|key| load.get(key).and_then(Value::as_f64).is_some()));
+        let memory = call("status.meminfo", &[]).expect("an outcome");
+        assert_eq!(memory.get("MemTotal").and_then(|total| total.get("unit")), Some(&"kB".into()));
+        assert!(call("status.nproc", &[]).expect("an outcome").as_int().is_some_and(|count| count > 0));
+        assert!(call("status.version", &[]).expect("an outcome").as_str().is_some_and(|text| text.contains("Linux")));
+        assert!(call("status.vmstats", &[]).expect("an outcome").get("nr_free_pages").is_some());
+        assert!(call("status.cpuinfo", &[]).expect("an outcome").get("processor").is_some());
+        let uptime = call("status.uptime", &[]).expect("an outcome");
+        assert!(uptime.get("seconds").and_then(Value::as_int).is_some_and(|seconds| seconds > 0), "{uptime:?}");
+    }
+
+    #[test]
+    fn this_process_is_among_the_processes() {
+        let procs = call("status.procs", &[]).expect("an outcome");
+        let own = procs.get(&std::process::id().to_string()).expect("listed");
+        let first = std::env::args().next().expect("a name");
+        assert!(own.get("cmd").and_then(Value::as_str).is_some_and(|cmd| cmd.starts_with(&first)), "{own:?}");
+    }
+
+    #[test]
+    fn disks_are_chosen_by_path_and_type() {
+        let root = call("status.diskusage", &["/"]).expect("an outcome");
+        assert_eq!(root.as_map().map(Map::len), Some(1));
+        let proc = call("status.diskusage", &["pro?"]).expect("an outcome");
+        assert!(proc.get("/proc").is_some() && proc.get("/").is_none());
+        assert!(call("status.diskusage", &[]).expect("an outcome").get("/").is_some());
+        assert!(call("status.diskusage", &["/no/such/place"]).is_err());
+    }
+
+    #[test]
+    fn texts_have_salts_shapes() {
+        let cpu = cpuinfo("flags\t: fpu vme\nmodel name\t: Fast\n\n");
+        assert_eq!(cpu, proto::map! { "flags" => vec!["fpu", "vme"], "model name" => "Fast" });
+        let since = OffsetDateTime::from_unix_timestamp(1_700_000_000).expect("in range");
+        let uptime = uptime_map(90_061, since);
+        assert_eq!((uptime.text("since_iso"), uptime.text("time")), (Some("2023-11-14T22:13:20.000000"), Some("1:1")));
+        let user = user_row("ann pts/0 10:00 2.00s 0.1s 0.0s vim a b").expect("whole");
+        assert_eq!((user.text("user"), user.text("what")), (Some("ann"), Some("vim a b")));
+        assert_eq!(user_row("broken"), None);
+    }
+}
