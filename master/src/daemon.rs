@@ -19,12 +19,11 @@ use transport::{CurveKeyPair, Heartbeat, Listener, ListenerConfig, NullPolicy, S
 use crate::acl::Acl;
 use crate::bus::Bus;
 use crate::command::{About, Door, ReloadRequest, Rooms};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigWatch};
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
 use crate::sessions::{self, Registry, SessionParts};
-use crate::watch::ConfigWatch;
 use crate::{SOFTWARE, api, presence};
 
 /// How long a part may take to stop before it is named and left behind.

@@ -20,7 +20,6 @@ pub mod presence;
 pub mod reactor;
 pub mod runners;
 pub mod sessions;
-pub mod watch;
 
 /// Name and version, as peers and people see it.
 pub const SOFTWARE: &str = concat!("halite ", env!("CARGO_PKG_VERSION"));

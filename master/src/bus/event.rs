@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use proto::ids::{self, MinionId};
+use proto::message::Kind;
 use proto::msgpack::{self, DecodeError};
 use proto::tag::Tag;
 use proto::value::{Map, MapExt};
@@ -58,6 +59,8 @@ pub struct Mark {
     pub spool: [u8; 16],
     /// The number of the load in it, from 1.
     pub n: u64,
+    /// What kind of process the spool belongs to: a daemon's is kept, those of calls come and go.
+    pub kind: Kind,
 }
 
 /// Events that are committed together, and the mark that is stored with them.

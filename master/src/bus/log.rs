@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::ids::MinionId;
+use proto::message::Kind;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 use super::event::Batch;
@@ -21,7 +22,7 @@ const SCHEMA: i64 = 1;
 const TABLES: &str = "
     CREATE TABLE events (offset INTEGER PRIMARY KEY, stamp_us INTEGER NOT NULL, tag TEXT NOT NULL, data BLOB NOT NULL);
     CREATE TABLE marks (id TEXT NOT NULL, spool BLOB NOT NULL, n INTEGER NOT NULL, used INTEGER NOT NULL,
-        PRIMARY KEY (id, spool)) WITHOUT ROWID;
+        kind TEXT NOT NULL, PRIMARY KEY (id, spool)) WITHOUT ROWID;
     CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), offset INTEGER NOT NULL, stamp_us INTEGER NOT NULL);
     INSERT INTO head VALUES (1, 0, 0);
     PRAGMA user_version = 1;
@@ -156,7 +157,7 @@ impl Log {
             other => other?,
         };
         let mut marks: HashMap<MinionId, Vec<SpoolMark>> = HashMap::new();
-        let mut statement = self.db.prepare("SELECT id, spool, n, used FROM marks ORDER BY used")?;
+        let mut statement = self.db.prepare("SELECT id, spool, n, used, kind FROM marks ORDER BY used")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let Ok(id) = MinionId::parse(row.get_ref(0)?.as_str()?) else { continue };
@@ -164,6 +165,7 @@ impl Log {
                 spool: row.get(1)?,
                 n: row.get::<_, i64>(2)?.cast_unsigned(),
                 used: row.get::<_, i64>(3)?.cast_unsigned(),
+                kind: if row.get_ref(4)?.as_str()? == Kind::Call.name() { Kind::Call } else { Kind::Daemon },
             };
             marks.entry(id).or_default().push(mark);
         }
@@ -198,10 +200,12 @@ impl Log {
             for (id, spool) in &plan.forgotten {
                 forget.execute(params![id.as_str(), spool])?;
             }
-            let mut keep = transaction
-                .prepare_cached("INSERT OR REPLACE INTO marks (id, spool, n, used) VALUES (?1, ?2, ?3, ?4)")?;
+            let mut keep = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO marks (id, spool, n, used, kind) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
             for (id, mark) in &plan.marks {
-                keep.execute(params![id.as_str(), mark.spool, mark.n.cast_signed(), mark.used.cast_signed()])?;
+                let (n, used) = (mark.n.cast_signed(), mark.used.cast_signed());
+                keep.execute(params![id.as_str(), mark.spool, n, used, mark.kind.name()])?;
             }
             transaction
                 .prepare_cached("UPDATE head SET offset = ?1, stamp_us = ?2")?

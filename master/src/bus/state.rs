@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::MinionId;
+use proto::message::Kind;
 
 use super::event::{Batch, Committed, Mark};
 
-/// How many spools of one id are remembered. A minion has one, each process of `halite-minion call` another that lives
-/// for seconds; with more, the one that was used longest ago is forgotten.
+/// How many spools of one id and kind are remembered; with more, the one that was used longest ago is forgotten. A minion
+/// has one, and a new one with each start. Each process of `halite-minion call` has its own, which lives for seconds: a
+/// crowd of them must not make the daemon's forgotten, or what it sends again would be logged twice.
 pub(super) const SPOOLS_PER_ID: usize = 8;
 
 /// How far the clock may step back before stamps follow it. Below, they stand still, so that they stay sorted; above,
@@ -30,6 +32,7 @@ pub(super) struct SpoolMark {
     pub(super) n: u64,
     /// The head of the log when it last moved: says which spool was used longest ago.
     pub(super) used: u64,
+    pub(super) kind: Kind,
 }
 
 /// What a log says of itself when it is opened.
@@ -154,12 +157,13 @@ impl BusState {
             (stored.n, stored.used) = (mark.n, used);
             return Some(gap);
         }
-        if spools.len() >= SPOOLS_PER_ID
-            && let Some(oldest) = (0..spools.len()).min_by_key(|at| spools[*at].used)
+        let same = (0..spools.len()).filter(|at| spools[*at].kind == mark.kind);
+        if same.clone().count() >= SPOOLS_PER_ID
+            && let Some(oldest) = same.min_by_key(|at| spools[*at].used)
         {
             spools.remove(oldest);
         }
-        spools.push(SpoolMark { spool: mark.spool, n: mark.n, used });
+        spools.push(SpoolMark { spool: mark.spool, n: mark.n, used, kind: mark.kind });
         Some(mark.n.saturating_sub(1))
     }
 

@@ -48,7 +48,7 @@ fn batch(tag: &str, numbers: std::ops::Range<u64>) -> Batch {
 }
 
 fn load(n: u64, spool: u8) -> Batch {
-    let mark = Mark { id: MinionId::parse("web1").unwrap(), spool: [spool; 16], n };
+    let mark = Mark { id: MinionId::parse("web1").unwrap(), spool: [spool; 16], n, kind: proto::message::Kind::Daemon };
     Batch { mark: Some(mark), ..batch("spooled", n..n + 1) }
 }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod known;
+mod watch;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,6 +26,8 @@ use crate::jobs::JobsConfig;
 use crate::keys::KeysConfig;
 use crate::presence::PresenceConfig;
 use crate::reactor::ReactorConfig;
+
+pub use watch::ConfigWatch;
 
 /// Where the configuration lies when nobody says.
 pub const DEFAULT_CONFDIR: &str = "/etc/halite";

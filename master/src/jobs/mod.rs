@@ -136,6 +136,11 @@ impl Jobs {
         self.ask(|answer| task::JobsInput::Since { id, now_ms: now_ms(), answer }).await
     }
 
+    /// Returns the resume point of publications at this moment.
+    pub async fn serial(&self) -> Result<u64, CommandError> {
+        self.ask(|answer| task::JobsInput::Serial { answer }).await
+    }
+
     /// Returns the live jobs that somebody still owes a return: `jobs.active`.
     pub async fn active(&self) -> Result<Map, CommandError> {
         self.ask(|answer| task::JobsInput::Active { answer }).await

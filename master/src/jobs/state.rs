@@ -48,6 +48,8 @@ pub(super) struct JobsState {
     live: HashMap<Jid, Live>,
     /// By serial, oldest first. While the log is degraded, several jobs share the serial of its head.
     order: BTreeSet<(u64, Jid)>,
+    /// What each minion still owes, by serial: a session that opens asks for nothing else.
+    owed: HashMap<MinionId, BTreeSet<(u64, Jid)>>,
     last_jid_us: i64,
     serial: u64,
 }
@@ -63,11 +65,14 @@ impl JobsState {
     pub(super) fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>, returned: HashSet<MinionId>) {
         self.serial = self.serial.max(publish.serial);
         self.order.insert((publish.serial, publish.jid.clone()));
-        let outstanding = minions.difference(&returned).cloned().collect();
+        let outstanding: HashSet<MinionId> = minions.difference(&returned).cloned().collect();
+        for id in &outstanding {
+            self.owed.entry(id.clone()).or_default().insert((publish.serial, publish.jid.clone()));
+        }
         self.live.insert(publish.jid.clone(), Live { publish, outstanding, returned });
         while self.live.len() > MAX_LIVE_JOBS {
-            let Some((_, oldest)) = self.order.pop_first() else { break };
-            self.live.remove(&oldest);
+            let Some((_, oldest)) = self.order.first().cloned() else { break };
+            self.forget(&oldest);
         }
     }
 
@@ -79,14 +84,16 @@ impl JobsState {
     /// Judges a return and, if it is accepted, notes that it came.
     pub(super) fn admit(&mut self, id: &MinionId, jid: &Jid) -> Known {
         let Some(job) = self.live.get_mut(jid) else { return Known::Unknown };
-        Known::Live(if job.returned.contains(id) {
-            Verdict::Duplicate
-        } else if job.outstanding.remove(id) {
-            job.returned.insert(id.clone());
-            Verdict::Accept(jid.clone())
-        } else {
-            Verdict::Refuse
-        })
+        if job.returned.contains(id) {
+            return Known::Live(Verdict::Duplicate);
+        }
+        if !job.outstanding.remove(id) {
+            return Known::Live(Verdict::Refuse);
+        }
+        job.returned.insert(id.clone());
+        let serial = job.publish.serial;
+        self.settle(id, serial, jid);
+        Known::Live(Verdict::Accept(jid.clone()))
     }
 
     /// Takes back an admitted return that could not be logged: the minion will send it again.
@@ -95,25 +102,47 @@ impl JobsState {
             && job.returned.remove(id)
         {
             job.outstanding.insert(id.clone());
+            self.owed.entry(id.clone()).or_default().insert((job.publish.serial, jid.clone()));
         }
     }
 
     /// Notes that a minion is not meant by a job after all.
     pub(super) fn no_match(&mut self, id: &MinionId, jid: &Jid) {
-        if let Some(job) = self.live.get_mut(jid) {
-            job.outstanding.remove(id);
+        if let Some(job) = self.live.get_mut(jid)
+            && job.outstanding.remove(id)
+        {
+            let serial = job.publish.serial;
+            self.settle(id, serial, jid);
         }
     }
 
     /// Returns the jobs that a minion may still take, oldest first.
     pub(super) fn since(&self, id: &MinionId, now_ms: u64) -> Vec<Arc<Publish>> {
-        let open = |jid: &Jid| self.live.get(jid).filter(|job| job.outstanding.contains(id));
-        self.order
-            .iter()
-            .filter_map(|(_, jid)| open(jid))
+        let owed = self.owed.get(id).into_iter().flatten();
+        owed.filter_map(|(_, jid)| self.live.get(jid))
             .filter(|job| job.publish.expires_ms > now_ms)
             .map(|job| Arc::clone(&job.publish))
             .collect()
+    }
+
+    /// Notes that a minion owes a return no more.
+    fn settle(&mut self, id: &MinionId, serial: u64, jid: &Jid) {
+        if let Some(owed) = self.owed.get_mut(id) {
+            owed.remove(&(serial, jid.clone()));
+            if owed.is_empty() {
+                self.owed.remove(id);
+            }
+        }
+    }
+
+    /// Forgets a job and all that is owed for it.
+    fn forget(&mut self, jid: &Jid) {
+        let Some(job) = self.live.remove(jid) else { return };
+        let serial = job.publish.serial;
+        self.order.remove(&(serial, jid.clone()));
+        for id in &job.outstanding {
+            self.settle(id, serial, jid);
+        }
     }
 
     /// Returns the last serial that was used.
@@ -130,11 +159,7 @@ impl JobsState {
     pub(super) fn expire(&mut self, now_ms: u64) {
         let old = |job: &Live| job.publish.expires_ms + KEEP_AFTER_EXPIRY_MS < now_ms;
         let gone: Vec<Jid> = self.live.values().filter(|job| old(job)).map(|job| job.publish.jid.clone()).collect();
-        for gone in gone {
-            if let Some(job) = self.live.remove(&gone) {
-                self.order.remove(&(job.publish.serial, gone.clone()));
-            }
-        }
+        gone.iter().for_each(|jid| self.forget(jid));
     }
 }
 
@@ -205,5 +230,6 @@ mod tests {
         assert!(!state.contains(&first));
         state.expire(1_001 + KEEP_AFTER_EXPIRY_MS);
         assert_eq!(state.active().count(), 0);
+        assert!(state.owed.is_empty() && state.order.is_empty());
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum JobsInput {
     Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
     NoMatch { id: MinionId, jid: Jid },
+    Serial { answer: oneshot::Sender<u64> },
     Since { id: MinionId, now_ms: u64, answer: oneshot::Sender<(u64, Vec<Arc<Publish>>)> },
     TakeBack { id: MinionId, jid: Jid },
 }
@@ -101,6 +102,7 @@ impl JobsTask {
             }
             JobsInput::Knows { jid, answer } => gone(answer.send(self.knows(&jid))),
             JobsInput::NoMatch { id, jid } => self.state.no_match(&id, &jid),
+            JobsInput::Serial { answer } => gone(answer.send(self.state.serial())),
             JobsInput::Since { id, now_ms, answer } => {
                 gone(answer.send((self.state.serial(), self.state.since(&id, now_ms))));
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::keys::PublicKey;
 use proto::map;
-use proto::message::{MAX_LIMBO_LOAD, Push, SessionState, Spooled, Welcome};
+use proto::message::{Kind, MAX_LIMBO_LOAD, Push, SessionState, Spooled, Welcome};
 use proto::tag::Tag;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -65,6 +65,8 @@ pub(super) struct Dealer<'a> {
     /// What the last `welcome` said.
     pub(super) welcomed: Option<SessionState>,
     pub(super) number: u64,
+    /// What kind of process this is, as far as it has said.
+    pub(super) kind: Kind,
     /// REQ peers put an empty frame before their load and want it back.
     pub(super) envelope: bool,
     pub(super) inflight: Inflight,
@@ -94,6 +96,7 @@ pub(super) async fn run(mut peer: Established, key: [u8; 32], parts: SessionPart
         phase: Phase::Limbo(SessionState::Pending),
         welcomed: None,
         number: 0,
+        kind: Kind::Daemon,
         envelope,
         inflight: Inflight::default(),
         denied: 0,
@@ -219,10 +222,7 @@ impl Dealer<'_> {
             self.enter_limbo(judgement.state)?;
             0
         };
-        let serial = match self.parts.jobs.since(&self.id).await {
-            Ok((serial, _)) => serial,
-            Err(_) => return Err(Ended::Stopping),
-        };
+        let Ok(serial) = self.parts.jobs.serial().await else { return Err(Ended::Stopping) };
         self.push(&welcome(self.parts, judgement.state, session, serial, judgement.reason))
     }
 

@@ -26,6 +26,9 @@ const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 /// From this size on no further job is added to the answer to `jobs_since`: a message has at most 16 MiB, and the
 /// others have to get through too.
 const MAX_LISTED: usize = 2 * 1024 * 1024;
+/// The most that a minion may have the master remember about it. The grains of a large host have some 20 KiB.
+const MAX_GRAINS: usize = 1024 * 1024;
+
 /// How much of a load may be neither tag nor data without its events being copied out of it.
 const SLACK: usize = 64 * 1024;
 
@@ -62,6 +65,9 @@ impl Dealer<'_> {
             return self.not_accepted(&request);
         }
         match request {
+            Request::Grains { seq, grains } if grains.len() > MAX_GRAINS => {
+                self.reply(seq, Err((ErrorCode::TooLarge, format!("grains have at most {MAX_GRAINS} bytes"))))
+            }
             Request::Grains { seq, grains } => {
                 self.parts.registry.set_grains(&self.id, grains);
                 self.reply(seq, Ok(Value::Null))
@@ -141,6 +147,7 @@ impl Dealer<'_> {
 
     /// Opens the session of a daemon, or notes a call.
     async fn session(&mut self, session: SessionRequest) -> Result<(), Ended> {
+        self.kind = session.kind;
         if self.phase == Phase::Accepted && session.kind == Kind::Daemon {
             return self.open(session, None);
         }
@@ -254,7 +261,7 @@ impl Dealer<'_> {
     }
 
     fn mark(&self, at: Spooled) -> Mark {
-        Mark { id: self.id.clone(), spool: at.spool, n: at.n }
+        Mark { id: self.id.clone(), spool: at.spool, n: at.n, kind: self.kind }
     }
 
     async fn submit(

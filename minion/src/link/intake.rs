@@ -73,7 +73,11 @@ impl IntakeParts {
     async fn take(&self, publish: Publish) {
         let jid = publish.jid.clone();
         match judge(&publish, &self.id, unix_ms()) {
-            Verdict::Expired => return info!(%jid, "a job came too late and is not started"),
+            Verdict::Expired => {
+                warn!(%jid, "a job came too late and is not started; is this host's clock right?");
+                let text = "The job had expired when it arrived and was not started. Is this minion's clock right?";
+                return self.answer(&jid, failure(&publish, text)).await;
+            }
             Verdict::NoMatch => {
                 debug!(%jid, "a job does not mean this minion");
                 return self.link.no_match(jid).await;

@@ -408,7 +408,9 @@ fn explain(state: SessionState, target: &Target) -> String {
         SessionState::Pending => format!(
             "its key waits for acceptance; compare the fingerprint {fingerprint} and run `halite key accept {id}` on the master"
         ),
-        SessionState::Rejected => format!("its key was rejected; `halite key accept --include-rejected {id}` on the master undoes that"),
+        SessionState::Rejected => {
+            format!("its key was rejected; `halite key accept --include-rejected {id}` on the master undoes that")
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub use session::{Kind, SessionRequest, SessionState, Welcome};
 use crate::ids::Jid;
 use crate::map;
 use crate::msgpack;
-use crate::value::{Map, MapExt, Value};
+use crate::value::Value;
 
 /// The largest load, in bytes (native-wire.md §1).
 pub const MAX_LOAD: usize = 16 * 1024 * 1024;
@@ -76,8 +76,8 @@ pub enum Request {
         seq: u64,
         /// The command.
         cmd: String,
-        /// The whole load.
-        load: Map,
+        /// The whole load, still encoded: what it costs to decode is for whoever serves the command.
+        load: Bytes,
     },
     /// `_return`: a spooled return.
     Return(Return),
@@ -126,7 +126,7 @@ impl Request {
                 Request::NoMatch { seq: fields.u64("seq")?, jid }
             }
             "session" => Request::Session(SessionRequest::from_fields(load, &fields)?),
-            cmd => Request::Other { seq: fields.u64("seq")?, cmd: cmd.to_owned(), load: msgpack::decode_map(load)? },
+            cmd => Request::Other { seq: fields.u64("seq")?, cmd: cmd.to_owned(), load: load.clone() },
         })
     }
 
@@ -144,12 +144,7 @@ impl Request {
             Request::NoMatch { seq, jid } => {
                 msgpack::encode_map(&map! { "cmd" => "nomatch", "seq" => *seq, "jid" => jid })
             }
-            Request::Other { seq, cmd, load } => {
-                let mut load = load.clone();
-                load.set("cmd", cmd.as_str());
-                load.set("seq", *seq);
-                msgpack::encode_map(&load)
-            }
+            Request::Other { load, .. } => load.to_vec(),
             Request::Return(ret) => ret.encode(),
             Request::Session(session) => session.encode(),
         }

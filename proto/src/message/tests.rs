@@ -6,6 +6,7 @@ use super::event::EventItem;
 use super::hello::{HelloReply, HelloRequest};
 use super::*;
 use crate::ids::MinionId;
+use crate::value::{Map, MapExt};
 
 const AT: Spooled = Spooled { spool: [7; 16], n: 3 };
 
@@ -21,7 +22,11 @@ fn requests() -> Vec<Request> {
             events: vec![EventItem { tag: "a/b".into(), data: grains.clone() }],
         }),
         Request::NoMatch { seq: 4, jid: Jid::parse("20261120235232821625").unwrap() },
-        Request::Other { seq: 5, cmd: "_pillar".into(), load: map! { "cmd" => "_pillar", "seq" => 5 } },
+        Request::Other {
+            seq: 5,
+            cmd: "_pillar".into(),
+            load: msgpack::encode_map(&map! { "cmd" => "_pillar", "seq" => 5 }).into(),
+        },
         Request::Return(Return::new(AT, &ret).unwrap()),
         Request::Session(SessionRequest {
             seq: 6,

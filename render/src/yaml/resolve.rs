@@ -86,8 +86,15 @@ fn cased_like_a_keyword(text: &str) -> bool {
     lower(rest) || upper(text)
 }
 
-/// Builds an integer as PyYAML's constructor does: `0b`, `0x`, octal by a leading zero, sexagesimal, underscores.
+/// Builds an integer as Salt's loader does: PyYAML's `0b`, `0x`, sexagesimal and underscores, but leading zeros mean
+/// nothing: a file mode of `0644` is the number 644, whose digits are what `chmod` would be given.
 pub(super) fn int(text: &str) -> Result<Value, String> {
+    let prefixed = text.starts_with("0b") || text.starts_with("0x");
+    let text = match text.trim_start_matches('0') {
+        rest if prefixed || !text.starts_with('0') || rest.len() == text.len() => text,
+        "" => "0",
+        rest => rest,
+    };
     let plain = text.replace('_', "");
     let (negative, digits) = match plain.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -23,7 +23,10 @@ fn scalars_resolve_as_in_yaml_1_1() {
     check("Off", false);
     check("yEs", "yEs");
     check("y", "y");
-    check("0644", 420);
+    check("0644", 644);
+    check("00", 0);
+    check("0_7", 7);
+    check("-0644", -420);
     check("0o644", "0o644");
     check("08", "08");
     check("0x1F", 31);

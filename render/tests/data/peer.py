@@ -6,7 +6,7 @@ import jinja2
 import yaml
 
 class Loader(yaml.CSafeLoader):
-    """PyYAML with Salt's two changes that matter here: timestamps stay text, duplicate keys are refused."""
+    """PyYAML with Salt's changes that matter here: no timestamps, no duplicate keys, no octal numbers."""
 
     def construct_mapping(self, node, deep=False):
         self.flatten_mapping(node)
@@ -27,6 +27,14 @@ class Loader(yaml.CSafeLoader):
         super().flatten_mapping(node)
 
 
+def whole_number(self, node):
+    """Salt's loader: leading zeros mean nothing."""
+    if node.value[0] == "0" and node.value[:2] not in ("0b", "0x"):
+        node.value = node.value.lstrip("0") or "0"
+    return self.construct_yaml_int(node)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", whole_number)
 Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda self, node: self.construct_scalar(node))
 Loader.add_constructor("tag:yaml.org,2002:set", lambda self, node: list(self.construct_mapping(node, deep=True)))
 Loader.add_constructor("tag:yaml.org,2002:map", lambda self, node: self.construct_mapping(node, deep=True))

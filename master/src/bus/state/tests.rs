@@ -5,11 +5,14 @@ use proptest::prelude::*;
 use proto::tag::Tag;
 
 use super::super::event::NewEvent;
+use proto::message::Kind;
+
 use super::*;
 
 fn batch(count: usize, mark: Option<(&str, u8, u64)>) -> Batch {
     let event = NewEvent { tag: Tag::parse("a").unwrap(), data: Bytes::from_static(&[0x80]) };
-    let mark = mark.map(|(id, spool, n)| Mark { id: MinionId::parse(id).unwrap(), spool: [spool; 16], n });
+    let mark =
+        mark.map(|(id, spool, n)| Mark { id: MinionId::parse(id).unwrap(), spool: [spool; 16], n, kind: Kind::Daemon });
     Batch { events: vec![event; count], mark }
 }
 
@@ -135,4 +138,26 @@ proptest! {
             prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", numbers);
         }
     }
+}
+
+#[test]
+fn a_crowd_of_calls_does_not_make_the_daemons_spool_forgotten() {
+    let mut state = BusState::new(Tail::default());
+    let id = MinionId::parse("web1").unwrap();
+    let batch = |spool: u8, n: u64, kind: Kind| Batch {
+        events: Vec::new(),
+        mark: Some(Mark { id: id.clone(), spool: [spool; 16], n, kind }),
+    };
+    let mut commit = |batch: &Batch| {
+        let plan = state.plan([(batch, 0)].into_iter());
+        let committed = plan.verdicts[0].committed;
+        state.committed(plan);
+        committed
+    };
+    commit(&batch(1, 1, Kind::Daemon));
+    for call in 0..20 {
+        commit(&batch(100 + call, 1, Kind::Call));
+    }
+    assert_eq!(commit(&batch(1, 2, Kind::Daemon)).gap, 0);
+    assert!(commit(&batch(1, 2, Kind::Daemon)).duplicate);
 }

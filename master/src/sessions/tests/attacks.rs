@@ -125,11 +125,10 @@ async fn a_contested_session_is_still_watched_over() {
     let mut second = Minion::connect(&master, "web1", 1).await;
     assert_eq!(second.state().await, SessionState::Accepted);
     second.send(&session(2));
-    let asked = std::time::Instant::now();
     assert!(tokio::time::timeout(Duration::from_millis(500), second.dealer.recv()).await.is_err());
     master.reject("web1").await;
+    // Had the master waited for the probe's end, its answer would have come first.
     assert!(second.dealer.recv().await.is_err());
-    assert!(asked.elapsed() < DUPLICATE_PROBE / 2, "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -144,13 +143,16 @@ async fn a_dead_holder_makes_room_for_one_of_two() {
     }
     let [mut first, mut second] = rivals;
     // Both must be driven: whoever lost asks whether the other one lives.
-    let (mut replies, mut alive) = (Vec::new(), true);
-    while replies.len() < 2 && alive {
-        tokio::select! {
-            push = first.push() => replies.extend(as_reply(push)),
-            push = second.push() => replies.extend(as_reply(push)),
-            () = tokio::time::sleep(PATIENCE) => alive = false,
-        }
+    let mut replies = Vec::new();
+    while replies.len() < 2 {
+        let both = async {
+            tokio::select! {
+                push = first.push() => push,
+                push = second.push() => push,
+            }
+        };
+        let push = tokio::time::timeout(PATIENCE, both).await.expect("both are answered");
+        replies.extend(as_reply(push));
     }
     let won = replies.iter().filter(|reply| reply.result.is_ok()).count();
     assert_eq!((won, replies.len()), (1, 2), "{replies:?}");
