@@ -2,10 +2,12 @@
 //! Nothing here opens a file: the caller hands in loaders.
 //!
 //! Reading order: `yaml` (load, repairs, dump, command-line arguments), `jinja` (templates), `sls` (templates that are
-//! YAML), `fnmatch` (tag and id globs), `python` (how Python prints values), `output` (what the command line prints).
+//! YAML), `fnmatch` (tag and id globs), `python` (how Python prints values), `output` (what the command line prints),
+//! `nearest` (the word that a mistyped one means).
 
 pub mod fnmatch;
 pub mod jinja;
+pub mod nearest;
 pub mod output;
 pub mod python;
 pub mod sls;

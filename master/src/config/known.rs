@@ -1,6 +1,7 @@
 //! The keys that the configuration knows, and what is said of all others: never silence.
 
 use proto::value::{Map, Value};
+use render::nearest::nearest;
 
 /// Keys that do something in this version.
 pub(super) const SUPPORTED: &[&str] = &[
@@ -42,33 +43,11 @@ fn warning(key: &str) -> Option<String> {
     if SALT_KEYS.lines().any(|known| known == key) {
         return Some(format!("option {key} is one of Salt's that this version does not support; it has no effect"));
     }
-    let nearest = SUPPORTED
-        .iter()
-        .copied()
-        .chain(SALT_KEYS.lines())
-        .map(|known| (distance(key, known), known))
-        .min()
-        .filter(|(far, known)| *far <= known.len() / 2)
-        .map(|(_, known)| known);
+    let nearest = nearest(key, SUPPORTED.iter().copied().chain(SALT_KEYS.lines()));
     Some(match nearest {
         Some(known) => format!("option {key} is unknown and has no effect; did you mean {known}?"),
         None => format!("option {key} is unknown and has no effect"),
     })
-}
-
-/// How many letters must be added, dropped or changed to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -357,9 +357,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "zmq_monitor",
 ];
 
-/// How far a mistyped name may be from the one that was meant, in edits.
-const MAX_EDITS: usize = 3;
-
 /// What the name of an option means here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -379,24 +376,8 @@ pub(super) fn meaning(name: &str) -> Meaning {
     if UNSUPPORTED.contains(&name) {
         return Meaning::Unsupported;
     }
-    let nearest = READ.iter().chain(MODULES).chain(UNSUPPORTED).map(|known| (edits(name, known), *known)).min();
-    let limit = MAX_EDITS.min(name.chars().count() / 2);
-    Meaning::Unknown(nearest.filter(|(edits, _)| *edits <= limit).map(|(_, known)| known))
-}
-
-/// Counts the single-letter edits between two words (Levenshtein).
-fn edits(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (column, known) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *known);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    let known = READ.iter().chain(MODULES).chain(UNSUPPORTED).copied();
+    Meaning::Unknown(render::nearest::nearest(name, known))
 }
 
 #[cfg(test)]
@@ -413,7 +394,6 @@ mod tests {
         assert_eq!(meaning("beacon"), Meaning::Unknown(Some("beacons")));
         assert_eq!(meaning("publish_prot"), Meaning::Unknown(Some("publish_port")));
         assert_eq!(meaning("our_own_thing"), Meaning::Unknown(None));
-        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", "abc")), (3, 3, 0));
     }
 
     #[test]
