@@ -129,8 +129,15 @@ async fn bad_id(peer: &mut Established, parts: &SessionParts, reason: String, st
     }
 }
 
-fn welcome(parts: &SessionParts, state: SessionState, session: u64, serial: u64, reason: Option<String>) -> Push {
-    Push::Welcome(Welcome { state, session, serial, ping_s: parts.ping.as_secs(), reason })
+pub(super) fn welcome(
+    parts: &SessionParts,
+    state: SessionState,
+    session: u64,
+    serial: u64,
+    reason: Option<String>,
+) -> Push {
+    let now_ms = Some(super::requests::unix_ms());
+    Push::Welcome(Welcome { state, session, serial, ping_s: parts.ping.as_secs(), now_ms, reason })
 }
 
 /// Reads the next message; while the window is full only writes and watches over the connection.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use transport::{ConnId, LinkSender};
 
 use super::DUPLICATE_PROBE;
-use super::dealer::{Dealer, Ended, Phase};
+use super::dealer::{Dealer, Ended, Phase, welcome};
 use super::inflight::Load;
 use super::registry::{Daemon, Opening};
 use crate::bus::{Batch, Mark, NewEvent};
@@ -202,15 +202,7 @@ impl Dealer<'_> {
     fn become_duplicate(&mut self) -> Result<(), Ended> {
         self.enter_limbo(SessionState::Duplicate)?;
         let reason = "another minion with this id is connected; give this host an id of its own".to_owned();
-        let ping_s = self.parts.ping.as_secs();
-        let welcome = proto::message::Welcome {
-            state: SessionState::Duplicate,
-            session: 0,
-            serial: 0,
-            ping_s,
-            reason: Some(reason),
-        };
-        self.push(&Push::Welcome(welcome))
+        self.push(&welcome(self.parts, SessionState::Duplicate, 0, 0, Some(reason)))
     }
 
     /// Commits a load of events: those that are this minion's to fire, with its id in them.
@@ -304,6 +296,11 @@ fn spooled(load: &Bytes) -> Option<Spooled> {
 }
 
 fn unix_s() -> i64 {
+    i64::try_from(unix_ms() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// Returns the master's clock, in Unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -174,7 +174,8 @@ impl ReturnSink for Returns {
     }
 }
 
-fn unix_ms() -> u64 {
+/// Returns this host's clock, in Unix milliseconds.
+pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

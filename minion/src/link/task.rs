@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use transport::LinkSender;
 
 use super::connect::{DialError, Target};
+use super::intake::unix_ms;
 use super::pump::{self, Socket, Wire, WireEvent};
 use super::state::{Failure, LinkInput, LinkOutput, LinkState};
 use super::{LinkStatus, Note, Parts, Request};
@@ -25,6 +26,8 @@ use crate::spool::{Spool, Wish};
 
 /// Requests taken in one turn, so that events that wait together go as one load.
 const TURN: usize = 256;
+/// From which difference on the two clocks are told to be apart, in milliseconds.
+const CLOCKS_APART_MS: u64 = 5_000;
 /// Jobs that may wait for the executor. Beyond it the session is closed; `jobs_since` brings them again.
 const MAX_BACKLOG: usize = 4096;
 /// How long a stopping link may take to hand over what its spool holds.
@@ -55,6 +58,8 @@ pub(super) struct LinkTask {
     /// What was logged last, so that a master that stays away is not logged every few seconds.
     told: String,
     stop_by: Option<Instant>,
+    /// How far this host's clock is ahead of the master's, in milliseconds.
+    ahead_ms: i64,
 }
 
 /// One of the two connections as the loop sees it.
@@ -100,6 +105,7 @@ impl LinkTask {
             sub: Connection::default(),
             told: String::new(),
             stop_by: None,
+            ahead_ms: 0,
         }
     }
 
@@ -228,7 +234,9 @@ impl LinkTask {
         }
     }
 
-    fn queue(&mut self, publish: Publish) {
+    /// Takes in a job. It expires by the master's clock; from here on everything goes by this host's.
+    fn queue(&mut self, mut publish: Publish) {
+        publish.expires_ms = publish.expires_ms.saturating_add_signed(self.ahead_ms);
         if self.backlog.len() >= MAX_BACKLOG {
             warn!(jid = %publish.jid, "too many jobs wait to be started; the session begins anew and catches up");
             self.give(LinkInput::DealerClosed);
@@ -237,7 +245,20 @@ impl LinkTask {
         self.backlog.push_back(publish);
     }
 
+    /// Notes how far the two clocks are apart, and says so once if a person would want to know.
+    fn compare_clocks(&mut self, master_ms: u64) {
+        let ahead_ms = unix_ms().cast_signed().saturating_sub(master_ms.cast_signed());
+        let apart = |ahead_ms: i64| ahead_ms.unsigned_abs() > CLOCKS_APART_MS;
+        if apart(ahead_ms) && !apart(self.ahead_ms) {
+            warn!(ahead_ms, "this host's clock is not the master's; jobs are judged by the master's");
+        }
+        self.ahead_ms = ahead_ms;
+    }
+
     fn give(&mut self, input: LinkInput) {
+        if let LinkInput::Push(Push::Welcome(Welcome { now_ms: Some(now_ms), .. })) = &input {
+            self.compare_clocks(*now_ms);
+        }
         for output in self.state.handle(Instant::now(), input) {
             self.perform(output);
         }

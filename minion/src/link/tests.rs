@@ -112,7 +112,7 @@ impl Peer {
     }
 
     fn welcome(&self, state: SessionState, session: u64) {
-        self.push(&Push::Welcome(Welcome { state, session, serial: 0, ping_s: 15, reason: None }));
+        self.push(&Push::Welcome(Welcome { state, session, serial: 0, ping_s: 15, now_ms: None, reason: None }));
     }
 
     fn reply(&self, seq: u64, value: Value) {
@@ -367,8 +367,44 @@ async fn each_job_runs_once_and_only_if_it_is_meant_and_alive() {
     sub.publish("m/m1", job("20261120235232821626", "*", 1));
     sub.publish("m/m10", job("20261120235232821627", "*", u64::MAX));
     sub.publish("m/m1", job("20261120235232821628", "m2", u64::MAX));
-    let WireRequest::NoMatch { jid, .. } = dealer.request().await else { panic!("nomatch") };
-    assert_eq!(jid.as_str(), "20261120235232821628");
+    // An answer and a return do not wait for each other.
+    for request in [dealer.request().await, dealer.request().await] {
+        match request {
+            WireRequest::NoMatch { jid, .. } => assert_eq!(jid.as_str(), "20261120235232821628"),
+            WireRequest::Return(late) => {
+                assert_eq!((late.jid.as_str(), late.retcode), ("20261120235232821626", 1), "answered, not run");
+            }
+            other => panic!("{}", other.name()),
+        }
+    }
     sub.publish("m/m1", job("20261120235232821629", "m?", u64::MAX));
     assert_eq!(dealer.ret().await.jid, "20261120235232821629");
+}
+
+#[tokio::test]
+async fn a_job_expires_by_the_masters_clock() {
+    /// How far the master's clock is behind this host's: an hour.
+    const BEHIND_MS: u64 = 3_600_000;
+    let mut master = Master::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (jids, _, _) = Jids::open(folder.path()).unwrap();
+    let mut minion = minion_in(folder, &master, Demands::default(), Some(jids.clone()));
+    employ(&mut minion, jids);
+    master.hello().await;
+    let mut dealer = master.dealer().await;
+    let masters_now = intake::unix_ms() - BEHIND_MS;
+    let welcome = Welcome {
+        state: SessionState::Accepted,
+        session: 5,
+        serial: 0,
+        ping_s: 15,
+        now_ms: Some(masters_now),
+        reason: None,
+    };
+    dealer.push(&Push::Welcome(welcome));
+    dealer.answer_session().await;
+    let sub = master.sub().await;
+    dealer.catch_up(5, Vec::new()).await;
+    sub.publish("m/m1", job(JID, "*", masters_now + 60_000));
+    assert_eq!(dealer.ret().await.retcode, 0, "it has a minute left");
 }

@@ -145,6 +145,8 @@ pub struct Welcome {
     pub serial: u64,
     /// How often the master sends PING, in seconds.
     pub ping_s: u64,
+    /// The master's clock, in Unix milliseconds: `expires` of a publication is told by it. None if it does not say.
+    pub now_ms: Option<u64>,
     /// Why, for people.
     pub reason: Option<String>,
 }
@@ -156,6 +158,7 @@ impl Welcome {
             session: fields.optional_u64("session")?.unwrap_or(0),
             serial: fields.optional_u64("serial")?.unwrap_or(0),
             ping_s: fields.optional_u64("ping_s")?.unwrap_or(15),
+            now_ms: fields.optional_u64("now")?,
             reason: fields.optional_str("reason")?.map(str::to_owned),
         })
     }
@@ -169,6 +172,9 @@ impl Welcome {
             "serial" => self.serial,
             "ping_s" => self.ping_s,
         };
+        if let Some(now) = self.now_ms {
+            load.set("now", now);
+        }
         if let Some(reason) = &self.reason {
             load.set("reason", reason.as_str());
         }

@@ -51,6 +51,7 @@ fn pushes() -> Vec<Push> {
             session: 0,
             serial: 4,
             ping_s: 15,
+            now_ms: Some(1_795_218_752_821),
             reason: Some("starts with a dot".into()),
         }),
     ]

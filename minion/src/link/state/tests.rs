@@ -64,7 +64,7 @@ fn welcome(state: SessionState, session: u64) -> Push {
 }
 
 fn welcome_of(state: SessionState, session: u64) -> Welcome {
-    Welcome { state, session, serial: 3, ping_s: 15, reason: None }
+    Welcome { state, session, serial: 3, ping_s: 15, now_ms: None, reason: None }
 }
 
 fn ok(seq: u64, value: Value) -> Push {
