@@ -114,6 +114,11 @@ fn build(cargo: &Path, dir: &Path) -> Result<(), FleetError> {
     if let Some(target) = dir.parent() {
         command.arg("--target-dir").arg(target);
     }
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_this_package) {
+            command.env_remove(name);
+        }
+    }
     if let Some(root) = std::env::var_os("CARGO_MANIFEST_DIR") {
         command.current_dir(root);
     }
@@ -124,6 +129,14 @@ fn build(cargo: &Path, dir: &Path) -> Result<(), FleetError> {
     } else {
         Err(FleetError::Build(io::Error::other(format!("cargo ended with {status}"))))
     }
+}
+
+/// Tells whether cargo set this variable for the package it runs. Some build scripts look at them: left in place, the
+/// daemons would be built anew each time, and so would whatever cargo runs next.
+fn is_of_this_package(variable: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
+    const NAMES: [&str; 3] = ["CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR", "OUT_DIR"];
+    PREFIXES.iter().any(|prefix| variable.starts_with(prefix)) || NAMES.contains(&variable)
 }
 
 fn io_error(doing: impl Into<String>, source: io::Error) -> FleetError {
