@@ -5,6 +5,8 @@ use std::io;
 
 use thiserror::Error;
 
+use super::percent;
+
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
@@ -46,17 +48,7 @@ fn parse(text: &str) -> Result<Memory, MemoryError> {
     let available = available.map_or_else(|| field("MemFree"), Ok)?;
     // A container may have no swap line at all.
     let swap_total = field("SwapTotal").unwrap_or(0);
-    Ok(Memory { total, available, percent_used: percent(total - available.min(total), total), swap_total })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a percentage to one decimal")]
-fn percent(used: u64, total: u64) -> f64 {
-    if total == 0 {
-        return 0.0;
-    }
-    let exact = used as f64 / total as f64 * 100.0;
-    // By text, as Python rounds: to the nearest decimal of the exact binary value.
-    format!("{exact:.1}").parse().unwrap_or(exact)
+    Ok(Memory { total, available, percent_used: percent::of(total - available.min(total), total), swap_total })
 }
 
 #[cfg(test)]
