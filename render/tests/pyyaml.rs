@@ -14,9 +14,9 @@ const CONTEXT: &str = r#"{"data": {"id": "web1.example", "n": 3, "f": 2.50, "arg
 #[test]
 fn the_corpus_reads_as_in_python() {
     let Some(peers) = std::env::var_os("HALITE_PEERS") else {
-        eprintln!(
-            "skipped: HALITE_PEERS names no virtualenv with pyyaml and jinja2, so nothing was compared with them"
-        );
+        // Past the capture that keeps the output of a passing test to itself.
+        let line = "skipped: the corpus: HALITE_PEERS names no virtualenv with pyyaml and jinja2\n";
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;
     };
     let corpus = include_str!("data/corpus.txt");

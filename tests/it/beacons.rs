@@ -50,7 +50,7 @@ fn sh_tells_exactly_what_a_persons_shell_ran() {
     source.arg("exec-source");
     let source = halite_tests::run(source);
     if source.code != 0 {
-        eprintln!("skipped: the sh beacon cannot run here: {}", source.stderr.trim());
+        halite_tests::skipped("the sh beacon", source.stderr.trim());
         return;
     }
     fleet.start_minion("m1", "beacons:\n  sh: []\n");

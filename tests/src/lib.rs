@@ -9,6 +9,7 @@
 pub mod peers;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -214,6 +215,13 @@ impl Fleet {
         std::fs::write(&path, text).expect("files can be written");
         path
     }
+}
+
+/// Says loudly that a test did not run: past the capture that keeps the output of a passing test to itself.
+pub fn skipped(test: &str, why: &str) {
+    let line = format!("skipped: {test}: {why}\n");
+    // Without a standard error there is nobody to tell.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Runs a command to its end.

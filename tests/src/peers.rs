@@ -7,7 +7,7 @@ pub fn python(test: &str) -> Option<PathBuf> {
     match std::env::var_os("HALITE_PEERS") {
         Some(dir) => Some(PathBuf::from(dir).join("bin").join("python")),
         None => {
-            eprintln!("skipped: {test} needs HALITE_PEERS, a virtualenv with pyzmq and msgpack (.ci/run makes one)");
+            crate::skipped(test, "HALITE_PEERS names no virtualenv with pyzmq and msgpack (.ci/run makes one)");
             None
         }
     }

@@ -2,13 +2,13 @@
 //! never overwritten. Minions pin the public half; a lost private half means a new fleet.
 
 use std::fs::OpenOptions;
-use std::hint::black_box;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use proto::keys::{self, BadKey, PublicKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::store::{FileError, Replace, read_bounded, write_whole};
 
@@ -72,7 +72,7 @@ pub enum PairError {
 pub struct MasterPair {
     /// What minions pin.
     pub public: [u8; 32],
-    secret: [u8; 32],
+    secret: Zeroizing<[u8; 32]>,
 }
 
 impl MasterPair {
@@ -88,7 +88,7 @@ impl MasterPair {
         match (read(&private)?, read(&public)?) {
             (Some(mut pem), stored) => {
                 let pair = MasterPair::from_pem(&pem);
-                wipe_text(&mut pem);
+                pem.zeroize();
                 let pair = pair.map_err(|source| PairError::Damaged { path: private.clone(), source })?;
                 check_rights(&private)?;
                 match stored {
@@ -104,12 +104,12 @@ impl MasterPair {
 
     fn from_pem(pem: &str) -> Result<MasterPair, BadKey> {
         let secret = keys::secret_from_pem(pem)?;
-        Ok(MasterPair { public: keys::public_of(&secret), secret: *secret })
+        Ok(MasterPair { public: keys::public_of(&secret), secret })
     }
 
     fn create(private: &Path, public: &Path) -> Result<MasterPair, PairError> {
-        let mut pair = MasterPair { public: [0; 32], secret: [0; 32] };
-        SystemRandom::new().fill(&mut pair.secret).map_err(|_| PairError::Random)?;
+        let mut pair = MasterPair { public: [0; 32], secret: Zeroizing::new([0; 32]) };
+        SystemRandom::new().fill(pair.secret.as_mut()).map_err(|_| PairError::Random)?;
         pair.public = keys::public_of(&pair.secret);
         write_whole(private, keys::private_pem(&pair.secret).as_bytes(), 0o400, Replace::No)?;
         pair.write_public(public)?;
@@ -134,20 +134,6 @@ impl MasterPair {
     pub fn fingerprint(&self) -> String {
         PublicKey::X25519(self.public).fingerprint().as_str().to_owned()
     }
-}
-
-impl Drop for MasterPair {
-    fn drop(&mut self) {
-        self.secret.fill(0);
-        // Looked at once more, so that the compiler keeps the zeroes.
-        black_box(&self.secret);
-    }
-}
-
-fn wipe_text(text: &mut String) {
-    let mut bytes = std::mem::take(text).into_bytes();
-    bytes.fill(0);
-    black_box(&bytes);
 }
 
 fn read(path: &Path) -> Result<Option<String>, PairError> {

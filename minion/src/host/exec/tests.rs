@@ -22,13 +22,19 @@ const UNPRIVILEGED: &str = "HALITE_TEST_UNPRIVILEGED";
 /// Every tracer sees the whole machine, so tests that run commands take turns: one of them floods.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Says that a test did not run, past the capture that keeps the output of a passing test to itself.
+pub(super) fn skipped(why: &str) {
+    use std::io::Write;
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).expect("a standard error");
+}
+
 /// Opens `source` and takes a turn, or says loudly why the test cannot run here.
 fn open(source: Source) -> Option<(MutexGuard<'static, ()>, Tracer)> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match Tracer::open_with(source) {
         Ok(tracer) => Some((turn, tracer)),
         Err(error) => {
-            println!("skipped: {error}");
+            skipped(&error.to_string());
             None
         }
     }
@@ -169,7 +175,7 @@ fn a_login_without_a_terminal_is_reported() {
         }
         // The kernel sends before the command runs, so once it has ended there is nothing left to wait for.
         if seen.is_empty() {
-            println!("skipped: the login uid cannot be set here");
+            skipped("the login uid cannot be set here");
             return;
         }
     }
@@ -180,7 +186,7 @@ fn a_login_without_a_terminal_is_reported() {
 fn a_daemon_is_not_reported() {
     let Some((_turn, mut tracer)) = open(Source::Ebpf) else { return };
     if fs::read_to_string("/proc/self/loginuid").is_ok_and(|uid| uid.trim() != u32::MAX.to_string()) {
-        println!("skipped: this test runs under a login, so whatever it starts is a person's");
+        skipped("this test runs under a login, so whatever it starts is a person's");
         return;
     }
     // A session of its own without a terminal, then a command that must come through after it.
@@ -246,7 +252,7 @@ fn without_privileges_the_exact_source_is_refused_with_a_remedy() {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && text.contains("1 passed"), "{text}");
         }
-        Err(error) => println!("skipped: nobody cannot run this test binary: {error}"),
+        Err(error) => skipped(&format!("nobody cannot run this test binary: {error}")),
     }
 }
 
