@@ -33,9 +33,10 @@ impl Acl {
 fn privileged(command: &Command) -> Option<&'static str> {
     match command {
         Command::KeyAccept(_) | Command::KeyDelete(_) | Command::KeyReject(_) => Some("change keys"),
+        Command::ReactorAdd { .. } | Command::ReactorDelete { .. } => Some("change the reactor's rules"),
         Command::Reload => Some("reload the configuration"),
         Command::Fire { .. } => Some("fire events as the master"),
-        Command::Run { .. } => Some("run functions on the master"),
+        Command::Run { .. } | Command::Wheel { .. } => Some("run functions on the master"),
         Command::Publish(_) => Some("publish jobs"),
         Command::Events(_)
         | Command::JobShow(_)
@@ -43,8 +44,10 @@ fn privileged(command: &Command) -> Option<&'static str> {
         | Command::JobsList(_)
         | Command::KeyFinger(_)
         | Command::KeyList
+        | Command::KeyPrint(_)
         | Command::Minions
         | Command::ReactorList
+        | Command::ReactorShow
         | Command::ReactorTest { .. }
         | Command::Status => None,
     }

@@ -3,6 +3,8 @@
 //! The API (so the CLI), the reactor and, later, the clear commands of the Salt wire all become a [`Command`] from a
 //! [`Caller`]. Rights are checked here, once; every command is an audit event; then the part that can answer is asked.
 
+mod keys;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,8 @@ use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
 use crate::sessions::Registry;
+
+pub use self::keys::{KeyFingers, KeyLists, KeyPems, KeySelection};
 
 /// Who asks, and where from. Filled in by the edge that knows it, never read from a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,21 +70,6 @@ pub struct PublishRequest {
     pub metadata: Option<Value>,
 }
 
-/// Which keys an operator means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySelection {
-    /// Ids or shell-style patterns.
-    pub globs: Vec<String>,
-    /// Rejected keys count too.
-    pub include_rejected: bool,
-    /// Denied keys count too.
-    pub include_denied: bool,
-    /// Accepted keys count too (reject).
-    pub include_accepted: bool,
-    /// Only tell what would change.
-    pub dry_run: bool,
-}
-
 /// Which jobs an operator wants to see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobsQuery {
@@ -119,14 +108,30 @@ pub enum Command {
     KeyFinger(KeySelection),
     /// List keys by state.
     KeyList,
+    /// Show keys as PEM texts.
+    KeyPrint(KeySelection),
     /// Reject keys.
     KeyReject(KeySelection),
     /// List accepted minions with their presence.
     Minions,
     /// Publish a job.
     Publish(PublishRequest),
+    /// Add a rule to the reactor, until the master restarts.
+    ReactorAdd {
+        /// The tag glob.
+        tag: String,
+        /// Its files.
+        paths: Vec<String>,
+    },
+    /// Take a rule out of the reactor; a configured one is back after a reload.
+    ReactorDelete {
+        /// The tag glob.
+        tag: String,
+    },
     /// Show the reactor's rules.
     ReactorList,
+    /// Show the reactor's rules with what became of their events.
+    ReactorShow,
     /// Show what an event would set off; runs nothing.
     ReactorTest {
         /// The tag of the event.
@@ -147,6 +152,15 @@ pub enum Command {
     },
     /// Show the daemon's state: versions, sockets, queues, configuration warnings.
     Status,
+    /// Run a function of the wheel: what manages the master.
+    Wheel {
+        /// The wheel's function: `key.accept`.
+        fun: String,
+        /// Positional arguments.
+        arg: Vec<Value>,
+        /// Keyword arguments.
+        kwarg: Map,
+    },
 }
 
 /// One live job that was just published.
@@ -164,28 +178,6 @@ pub struct Published {
     pub offset: u64,
 }
 
-/// Key ids by state, as `salt-key -L` groups them. Sorted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyLists {
-    /// Accepted.
-    pub accepted: Vec<MinionId>,
-    /// Denied.
-    pub denied: Vec<MinionId>,
-    /// Pending.
-    pub pending: Vec<MinionId>,
-    /// Rejected.
-    pub rejected: Vec<MinionId>,
-}
-
-/// Fingerprints by state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyFingers {
-    /// The master's own files and their fingerprints.
-    pub local: Vec<(String, String)>,
-    /// Directory (`minions`, `minions_pre`…), id, fingerprint.
-    pub keys: Vec<(&'static str, MinionId, String)>,
-}
-
 /// What the master answers.
 #[derive(Debug)]
 pub enum Reply {
@@ -195,6 +187,8 @@ pub enum Reply {
     Events(Box<Subscription>),
     /// Fingerprints.
     KeyFingers(KeyFingers),
+    /// Keys as PEM texts.
+    KeyPems(KeyPems),
     /// Keys by state: all of them, or those that were changed (or would be).
     Keys(KeyLists),
     /// A published job.
@@ -314,19 +308,32 @@ impl Door {
             Command::KeyAccept(selection) => rooms.keys.accept(selection).await.map(Reply::Keys).map_err(key_error),
             Command::KeyDelete(selection) => rooms.keys.delete(selection).await.map(Reply::Keys).map_err(key_error),
             Command::KeyFinger(selection) => Ok(Reply::KeyFingers(rooms.keys.finger(selection).await)),
+            Command::KeyPrint(selection) => Ok(Reply::KeyPems(rooms.keys.print(selection).await)),
             Command::KeyList => Ok(Reply::Keys(rooms.keys.list().await)),
             Command::KeyReject(selection) => rooms.keys.reject(selection).await.map(Reply::Keys).map_err(key_error),
             Command::Minions => Ok(Reply::Value(self.minions())),
             Command::Publish(request) => rooms.jobs.publish(&caller.user, request).await.map(Reply::Published),
+            Command::ReactorAdd { tag, paths } => Ok(Reply::Value(self.reactor()?.add(&tag, paths)?)),
+            Command::ReactorDelete { tag } => Ok(Reply::Value(self.reactor()?.delete(&tag))),
             Command::ReactorList => Ok(Reply::Value(self.reactor()?.list())),
+            Command::ReactorShow => Ok(Reply::Value(self.reactor()?.show())),
             Command::ReactorTest { tag, data } => self.reactor()?.test(&tag, data).await.map(Reply::Value),
             Command::Reload => self.reload().await,
-            Command::Run { fun, arg, kwarg } => {
-                let run = crate::runners::run(self, &rooms.bus, caller, &fun, arg, kwarg);
-                Box::pin(run).await.map(Reply::Value)
-            }
+            Command::Run { fun, arg, kwarg } => match fun.strip_prefix("wheel.") {
+                Some(fun) => self.wheel(caller, fun, arg, kwarg).await,
+                None => {
+                    let run = crate::runners::run(self, &rooms.bus, caller, &fun, arg, kwarg);
+                    Box::pin(run).await.map(Reply::Value)
+                }
+            },
             Command::Status => Ok(Reply::Value(self.status())),
+            Command::Wheel { fun, arg, kwarg } => self.wheel(caller, &fun, arg, kwarg).await,
         }
+    }
+
+    async fn wheel(&self, caller: Caller, fun: &str, arg: Vec<Value>, kwarg: Map) -> Result<Reply, CommandError> {
+        let run = crate::wheel::run(self, &self.rooms.bus, caller, fun, arg, kwarg);
+        Box::pin(run).await.map(Reply::Value)
     }
 
     fn reactor(&self) -> Result<&Reactor, CommandError> {
@@ -435,6 +442,8 @@ fn audited(command: &Command) -> Option<(&'static str, Value)> {
         Command::KeyDelete(keys) => Some(("key.delete", globs(keys))),
         Command::KeyReject(keys) => Some(("key.reject", globs(keys))),
         Command::Fire { tag, .. } => Some(("fire", tag.as_str().into())),
+        Command::ReactorAdd { tag, .. } => Some(("reactor.add", tag.as_str().into())),
+        Command::ReactorDelete { tag } => Some(("reactor.delete", tag.as_str().into())),
         Command::Reload => Some(("reload", Value::Null)),
         _ => None,
     }

@@ -155,6 +155,7 @@ struct Master {
     confdir: PathBuf,
     about: About,
     bus: Bus,
+    keys: Keys,
     reactor: Reactor,
     reloads: mpsc::Receiver<ReloadRequest>,
 }
@@ -200,7 +201,8 @@ impl Master {
             Ok(())
         });
         let hello = hello(&config, &keys);
-        let session_parts = SessionParts { bus: bus.clone(), jobs, keys, registry, hello, ping: config.ping };
+        let session_parts =
+            SessionParts { bus: bus.clone(), jobs, keys: keys.clone(), registry, hello, ping: config.ping };
         parts.start("sessions", |stop| async move {
             sessions::serve(requests, publications, session_parts, stop).await;
             Ok(())
@@ -216,7 +218,7 @@ impl Master {
             watch.run(reload, stop).await;
             Ok(())
         });
-        Ok(Master { confdir: config.confdir, about, bus, reactor, reloads })
+        Ok(Master { confdir: config.confdir, about, bus, keys, reactor, reloads })
     }
 
     /// Reads the configuration again. A bad one is told with file and line, and the old one stays.
@@ -233,9 +235,10 @@ impl Master {
             }
             Err(_) => return Err("the master is stopping".into()),
         };
+        self.keys.reload(loaded.keys).await;
         self.reactor.reload(loaded.reactor).await;
         self.about.warnings.store(Arc::new(loaded.warnings.clone()));
-        tracing::info!("configuration reloaded (ports, paths and keys need a restart)");
+        tracing::info!("configuration reloaded (ports and paths need a restart)");
         self.bus.try_fire(Tag::config("reloaded"), &map! { "warnings" => loaded.warnings.clone() });
         Ok(loaded.warnings)
     }

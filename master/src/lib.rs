@@ -3,8 +3,8 @@
 //! Reading order: [`config`] (the file), [`daemon`] (what starts, in which order), [`command`] (all the master can be
 //! asked, at one door), then the parts: [`bus`] (the durable event log and its readers), [`keys`] (who is trusted),
 //! [`sessions`] (the native wire, connection by connection), [`presence`] (who is there), [`jobs`] (from publish to
-//! return), [`reactor`] (events answered by jobs), [`runners`] (functions that run on the master), and what talks to
-//! operators: [`api`] and [`cli`].
+//! return), [`reactor`] (events answered by jobs), [`runners`] and [`wheel`] (functions that run on the master), and what
+//! talks to operators: [`api`] and [`cli`].
 
 pub mod acl;
 pub mod api;
@@ -20,6 +20,7 @@ pub mod presence;
 pub mod reactor;
 pub mod runners;
 pub mod sessions;
+pub mod wheel;
 
 /// Name and version, as peers and people see it.
 pub const SOFTWARE: &str = concat!("halite ", env!("CARGO_PKG_VERSION"));

@@ -54,13 +54,120 @@ fn a_deleted_minion_starts_anew_as_pending() {
 }
 
 #[test]
-fn a_key_file_moved_by_hand_counts() {
+fn a_key_file_moved_by_hand_counts_in_every_direction() {
     let mut fleet = Fleet::new().keys_pending().start();
     fleet.start_minion("m1", "");
     let pki = fleet.site.confdir("master").join("etc/halite/pki/master");
     wait_for("the pending key file", || pki.join("minions_pre/m1").exists());
-    std::fs::rename(pki.join("minions_pre/m1"), pki.join("minions/m1")).unwrap();
+    let moves = |from: &str, to: &str| {
+        std::fs::rename(pki.join(from).join("m1"), pki.join(to).join("m1")).unwrap();
+        wait_for(&format!("m1 to be in {to} alone"), || {
+            let listed = fleet.halite(&["key", "list", "--out", "json"]).expect_code(0).json();
+            let lists = listed.as_object().unwrap();
+            lists.iter().all(|(folder, ids)| ids.as_array().unwrap().is_empty() == (folder != to))
+        });
+    };
+    moves("minions_pre", "minions");
     fleet.wait_up(&["m1"]);
+    moves("minions", "minions_rejected");
+    assert_eq!(fleet.halite(&["minions", "--out", "json"]).json(), serde_json::json!([]), "it is cut off");
+    moves("minions_rejected", "minions_denied");
+    // While it is only denied, the minion may show up as pending again.
+    std::fs::rename(pki.join("minions_denied/m1"), pki.join("minions/m1")).unwrap();
+    fleet.wait_up(&["m1"]);
+    moves("minions", "minions_pre");
+}
+
+#[test]
+fn autosign_file_lets_minions_in_and_an_edit_counts_while_they_wait() {
+    let config = "autosign_file: /etc/halite/autosign.conf\nautoreject_file: /etc/halite/autoreject.conf";
+    let mut fleet = Fleet::new().keys_pending().master_config(config).start();
+    let list = |name: &str, text: &str| fleet.write(&format!("master/etc/halite/{name}"), text);
+    list("autosign.conf", "# the web servers\nweb*\n(broken\n");
+    list("autoreject.conf", "web-evil\n");
+    fleet.start_minion("web1", "");
+    fleet.wait_up(&["web1"]);
+    assert!(fleet.master().log().contains("autosign.conf:3: this line does not count"), "{}", fleet.master().log());
+    let acts: Vec<_> = fleet.events("salt/auth").iter().map(|event| event["data"]["act"].clone()).collect();
+    assert_eq!(acts, ["accept"], "it was never pending");
+    fleet.start_minion("web-evil", "");
+    fleet.start_minion("db1", "");
+    let state =
+        |folder: &str, id: &str| fleet.halite(&["key", "list", "--out", "json"]).expect_code(0).json()[folder][0] == id;
+    wait_for("web-evil to be rejected", || state("minions_rejected", "web-evil"));
+    wait_for("db1 to be pending", || state("minions_pre", "db1"));
+    fleet.write("master/etc/halite/autosign.conf", "web*\ndb\\d+\n");
+    fleet.wait_up(&["db1"]);
+    let rejected = fleet.events("salt/auth");
+    assert!(rejected.iter().any(|event| event["data"]["act"] == "reject" && event["data"]["id"] == "web-evil"));
+    assert_eq!(fleet.halite(&["db1", "test.ping", "--out", "json"]).expect_code(0).json()["db1"], true);
+}
+
+#[test]
+fn grains_vouch_for_a_key_and_a_wrong_value_does_not() {
+    let mut fleet = Fleet::new().keys_pending().master_config("autosign_grains_dir: /etc/halite/vouched").start();
+    fleet.write("master/etc/halite/vouched/serial", "# the first batch\nA-77\n");
+    let minion = |serial: &str| format!("autosign_grains: [serial]\ngrains: {{serial: {serial}}}");
+    fleet.start_minion("thief", &minion("A-7"));
+    fleet.start_minion("m1", &minion("A-77"));
+    fleet.wait_up(&["m1"]);
+    let listed = fleet.halite(&["key", "list", "--out", "json"]).expect_code(0).json();
+    assert_eq!(
+        (&listed["minions"], &listed["minions_pre"]),
+        (&serde_json::json!(["m1"]), &serde_json::json!(["thief"]))
+    );
+    let acts = |id: &str| -> Vec<serde_json::Value> {
+        let events = fleet.events("salt/auth");
+        events.iter().filter(|event| event["data"]["id"] == id).map(|event| event["data"]["act"].clone()).collect()
+    };
+    assert_eq!(acts("m1"), ["pend", "accept"]);
+    assert_eq!(acts("thief"), ["pend"]);
+    assert!(!format!("{:?}", fleet.events("*")).contains("A-77"), "what vouches is a secret");
+}
+
+/// Every text of `salt-key` that was recorded, byte by byte, from a link of that name.
+#[test]
+fn started_as_salt_key_it_says_what_salt_key_says() {
+    const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VuAyEA82IRN/AwGbR47kumQJb0YqOXVZhs5G5arOrYdYW6FEs=\n-----END PUBLIC KEY-----\n";
+    let fleet = Fleet::new().keys_pending().start();
+    let link = fleet.site.dir().join("salt-key");
+    std::os::unix::fs::symlink(&fleet.site.binaries().halite, &link).unwrap();
+    let salt_key = |words: &str| {
+        let mut command = std::process::Command::new(&link);
+        command.args(words.split(' ')).env("HALITE_CONFIG_DIR", fleet.site.confdir("master"));
+        halite_tests::run(command).expect_code(0).stdout
+    };
+    let lists = |accepted: &str, pending: &str, rejected: &str| {
+        format!("Accepted Keys:\n{accepted}Denied Keys:\nUnaccepted Keys:\n{pending}Rejected Keys:\n{rejected}")
+    };
+    fleet.write("master/etc/halite/pki/master/minions_pre/m2", PEM);
+    wait_for("m2 to be pending", || salt_key("-L") == lists("", "m2\n", ""));
+    let check = |words: &str, expected: &str| assert_eq!(salt_key(words), expected, "salt-key {words}");
+    check(
+        "-y -r m2",
+        "The following keys are going to be rejected:\nUnaccepted Keys:\nm2\nKey for minion m2 rejected.\n",
+    );
+    check("-L", &lists("", "", "m2\n"));
+    check("-y -A", "The key glob '*' does not match any unaccepted keys.\n");
+    check("-y -a nosuch", "The key glob 'nosuch' does not match any unaccepted keys.\n");
+    check(
+        "-y --include-rejected -a m2",
+        "The following keys are going to be accepted:\nRejected Keys:\nm2\nKey for minion m2 accepted.\n",
+    );
+    check("-p m2", &format!("Accepted Keys:\nm2:  {PEM}"));
+    check("-l acc", "Accepted Keys:\nm2\n");
+    check("-y -d m2", "The following keys are going to be deleted:\nAccepted Keys:\nm2\nKey for minion m2 deleted.\n");
+    check("-L", &lists("", "", ""));
+}
+
+#[test]
+fn keys_are_printed_as_salt_key_does() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(1);
+    let printed = fleet.halite(&["key", "print", "m1"]).expect_code(0).stdout;
+    let file = fleet.site.confdir("master").join("etc/halite/pki/master/minions/m1");
+    assert_eq!(printed, format!("Accepted Keys:\nm1:  {}", std::fs::read_to_string(file).unwrap()));
+    assert_eq!(fleet.halite(&["key", "print", "nosuch"]).code, 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
 
-use halite_tests::{Fleet, PATIENCE};
+use halite_tests::{Fleet, PATIENCE, wait_for};
 use serde_json::json;
 
 /// The two files of seed 004, as printed.
@@ -111,4 +111,74 @@ fn a_reaction_that_fails_is_told_and_the_next_one_works() {
     fleet.halite(&["run", "event.send", "bad", "{}"]).expect_code(0);
     let returns = fleet.wait_events("salt/job/*/ret/m1", 2);
     assert_eq!(returns[1]["data"]["return"], "mended");
+}
+
+/// Seed 000's rule and file, as printed.
+const INTERFACE_CONF: &str =
+    "reactor:\n  - 'napalm/syslog/*/INTERFACE_DOWN/*':\n    - salt://reactor/if_down_shutdown.sls\n";
+const INTERFACE_SLS: &str = r"  shutdown_interface:
+    runner.proxy.execute:
+      - tgt: {{ data.host }}
+      - function: net.load_template
+      - kwarg:
+          template_name: salt://templates/shut_interface.jinja
+          interface_name: {{ data.yang_message.interfaces.interface.keys()[0] }}
+";
+
+#[test]
+fn seed_000_as_printed_runs_on_the_device_with_the_interface_down() {
+    let fleet = Fleet::new().start();
+    let sls = fleet.write("srv/reactor/if_down_shutdown.sls", INTERFACE_SLS);
+    let root = sls.parent().unwrap().parent().unwrap().display().to_string();
+    let conf = format!("file_roots:\n  base:\n    - {root}\n{INTERFACE_CONF}");
+    fleet.write("master/master.d/reactor.conf", &conf);
+    fleet.halite(&["reload"]).expect_code(0);
+    let tag = "napalm/syslog/junos/INTERFACE_DOWN/edge-router2";
+    let data =
+        r#"{"host": "edge-router2", "yang_message": {"interfaces": {"interface": {"xe-0/0/1": {"state": "down"}}}}}"#;
+    fleet.halite(&["run", "event.send", tag, data]).expect_code(0);
+    let is_ours = |event: &&serde_json::Value| event["data"]["fun"] == "runner.proxy.execute";
+    wait_for("the run to end", || fleet.events("salt/run/*/ret").iter().any(|event| is_ours(&event)));
+    let runs = fleet.events("salt/run/*/new");
+    let run = &runs.iter().find(is_ours).expect("the run was announced")["data"];
+    let expected = json!([{
+        "tgt": "edge-router2",
+        "function": "net.load_template",
+        "template_name": "salt://templates/shut_interface.jinja",
+        "interface_name": "xe-0/0/1"
+    }]);
+    assert_eq!((&run["fun_args"], &run["user"]), (&expected, &json!("Reactor")));
+    // No such minion: that is said, with the rule and the file.
+    let error = &fleet.wait_events("halite/reactor/error", 1)[0]["data"];
+    assert_eq!((&error["tag"], &error["rule"]), (&json!(tag), &json!("napalm/syslog/*/INTERFACE_DOWN/*")));
+    assert!(error["file"].as_str().is_some_and(|file| file.ends_with("if_down_shutdown.sls")), "{error}");
+    let listed = fleet.halite(&["reactor", "list"]).expect_code(0).stdout;
+    assert!(listed.contains("fired 1, failed 1"), "{listed}");
+}
+
+#[test]
+fn a_wheel_reaction_accepts_a_key_and_a_replay_runs_nothing() {
+    let mut fleet = Fleet::new().keys_pending().start();
+    let sls = fleet.write(
+        "accept.sls",
+        "{% if data['act'] == 'pend' and data['id'].startswith('web') %}\nlet it in:\n  wheel.key.accept:\n    - args:\n      - match: {{ data['id'] }}\n{% endif %}\n",
+    );
+    fleet.write("master/master.d/reactor.conf", &format!("reactor:\n  - 'salt/auth':\n    - {}\n", sls.display()));
+    fleet.halite(&["reload"]).expect_code(0);
+    fleet.start_minion("web1", "");
+    fleet.wait_up(&["web1"]);
+    let told = &fleet.wait_events("salt/wheel/*/ret", 1)[0]["data"];
+    assert_eq!((&told["fun"], &told["user"]), (&json!("wheel.key.accept"), &json!("Reactor")));
+    assert_eq!(told["return"], json!({"minions": ["web1"]}));
+    // Replayed, the same events set off the same, and nothing happens.
+    let wheels = fleet.events("salt/wheel/*").len();
+    let shown = fleet.halite(&["reactor", "test", "--replay", "start", "--out", "json"]).expect_code(0).json();
+    let reactions: Vec<_> =
+        shown.as_array().unwrap().iter().flat_map(|event| event["reactions"].as_array().unwrap()).collect();
+    assert_eq!(reactions.len(), 1, "{shown}");
+    assert_eq!((&reactions[0]["fun"], &reactions[0]["kwarg"]), (&json!("key.accept"), &json!({"match": "web1"})));
+    assert_eq!(fleet.events("salt/wheel/*").len(), wheels);
+    // The wheel is there for operators too.
+    let listed = fleet.halite(&["run", "wheel.key.list", "accepted", "--out", "json"]).expect_code(0).json();
+    assert_eq!(listed, json!({"minions": ["web1"]}));
 }

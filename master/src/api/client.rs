@@ -118,6 +118,11 @@ impl Client {
         self.post(&format!("/v1/keys/{}", escape(action)), request).await
     }
 
+    /// Shows keys as PEM texts.
+    pub async fn pems(&self, request: &KeyRequest) -> Result<FingersView, ClientError> {
+        self.post("/v1/keys/print", request).await
+    }
+
     /// Shows fingerprints.
     pub async fn fingers(&self, request: &KeyRequest) -> Result<FingersView, ClientError> {
         self.post("/v1/keys/finger", request).await
@@ -134,7 +139,7 @@ impl Client {
         Ok(answer.r#return)
     }
 
-    /// Shows the reactor's rules.
+    /// Shows the reactor's rules, and what became of their events.
     pub async fn reactor(&self) -> Result<Json, ClientError> {
         self.get("/v1/reactor").await
     }

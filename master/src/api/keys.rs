@@ -12,7 +12,7 @@ use super::caller::Who;
 use super::error::ApiError;
 use super::input::Input;
 use super::{Api, Ask};
-use crate::command::{Command, KeyFingers, KeyLists, KeySelection, Reply};
+use crate::command::{Command, KeyFingers, KeyLists, KeyPems, KeySelection, Reply};
 
 /// Which keys an operator means, as it is posted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +43,12 @@ pub struct KeysView {
     pub rejected: Vec<String>,
 }
 
-/// Fingerprints.
+/// Fingerprints, or whole keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FingersView {
     /// The master's own files and their fingerprints.
     pub local: BTreeMap<String, String>,
-    /// By state directory (`minions`, `minions_pre`…): ids and their fingerprints.
+    /// By state directory (`minions`, `minions_pre`…): ids, each with its fingerprint or key.
     pub keys: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -66,12 +66,22 @@ impl From<KeyLists> for KeysView {
 
 impl From<KeyFingers> for FingersView {
     fn from(fingers: KeyFingers) -> FingersView {
-        let mut view = FingersView { local: fingers.local.into_iter().collect(), keys: BTreeMap::new() };
-        for (state, id, print) in fingers.keys {
-            view.keys.entry(state.to_owned()).or_default().insert(id.to_string(), print);
-        }
-        view
+        FingersView { local: fingers.local.into_iter().collect(), keys: by_state(fingers.keys) }
     }
+}
+
+impl From<KeyPems> for FingersView {
+    fn from(pems: KeyPems) -> FingersView {
+        FingersView { local: BTreeMap::new(), keys: by_state(pems.keys) }
+    }
+}
+
+fn by_state(keys: Vec<(&'static str, MinionId, String)>) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut states: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for (state, id, text) in keys {
+        states.entry(state.to_owned()).or_default().insert(id.to_string(), text);
+    }
+    states
 }
 
 impl From<KeyRequest> for KeySelection {
@@ -107,13 +117,17 @@ pub(super) async fn act<A: Ask>(
         "accept" => Command::KeyAccept(selection),
         "delete" => Command::KeyDelete(selection),
         "finger" => Command::KeyFinger(selection),
+        "print" => Command::KeyPrint(selection),
         "reject" => Command::KeyReject(selection),
         other => {
-            return Err(ApiError::invalid(format!("keys can be accepted, deleted, fingered, rejected; not {other:?}")));
+            return Err(ApiError::invalid(format!(
+                "keys can be accepted, deleted, fingered, printed, rejected; not {other:?}"
+            )));
         }
     };
     match api.ask(who, command).await? {
         Reply::KeyFingers(fingers) => Ok(Json(FingersView::from(fingers)).into_response()),
+        Reply::KeyPems(pems) => Ok(Json(FingersView::from(pems)).into_response()),
         Reply::Keys(lists) => Ok(Json(KeysView::from(lists)).into_response()),
         _ => Err(ApiError::unexpected()),
     }

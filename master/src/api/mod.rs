@@ -8,7 +8,7 @@
 //! ```text
 //! POST /v1/jobs {tgt,tgt_type,fun,arg,ret,ttl_s,metadata,jid}    GET /v1/jobs?fun=&tgt=&limit=    GET /v1/jobs/{jid}
 //! GET  /v1/events?tag=GLOB&since=now|start|OFFSET|STAMP&until=head|OFFSET    POST /v1/events {tag,data}
-//! GET  /v1/keys    POST /v1/keys/{accept|reject|delete|finger} {match,include_*,dry_run}
+//! GET  /v1/keys    POST /v1/keys/{accept|reject|delete|finger|print} {match,include_*,dry_run}
 //! GET  /v1/minions    POST /v1/run {fun,arg,kwarg}
 //! GET  /v1/reactor    POST /v1/reactor/test {tag,data}    POST /v1/reload    GET /v1/status
 //! ```

@@ -1,4 +1,4 @@
-//! `/v1/reactor`: the rules, and what an event would set off.
+//! `/v1/reactor`: the rules with what became of their events, and what an event would set off.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use super::{Api, Ask};
 use crate::command::Command;
 
 pub(super) async fn list<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<Json<serde_json::Value>, ApiError> {
-    api.show(who, Command::ReactorList).await
+    api.show(who, Command::ReactorShow).await
 }
 
 pub(super) async fn test<A: Ask>(

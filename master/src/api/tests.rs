@@ -151,7 +151,7 @@ async fn every_noun_reaches_its_command() {
     let run = RunRequest { fun: "event.send".to_owned(), arg: vec!["t".into()], kwarg: serde_json::Map::new() };
     assert_eq!(client.run(&run).await.unwrap(), serde_json::json!({"ok": true}));
     client.reactor().await.unwrap();
-    assert_eq!(door.last().1, Command::ReactorList);
+    assert_eq!(door.last().1, Command::ReactorShow);
     let fire = FireRequest { tag: "a/b".to_owned(), data: serde_json::Map::new() };
     client.reactor_test(&fire).await.unwrap();
     assert!(matches!(door.last().1, Command::ReactorTest { .. }));

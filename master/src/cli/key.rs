@@ -12,7 +12,7 @@ use super::out::{Out, tell};
 use crate::api::client::Client;
 use crate::api::keys::{FingersView, KeyRequest, KeysView};
 
-/// List, accept, reject, delete minion keys; show fingerprints
+/// List, accept, reject, delete minion keys; print them and their fingerprints
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   halite key list
@@ -46,6 +46,13 @@ pub(super) enum KeyVerb {
         /// Only keys in this state: accepted, denied, pending, rejected
         #[arg(value_name = "STATE", value_parser = KeyState::parse)]
         state: Option<KeyState>,
+    },
+    /// Print keys
+    #[command(after_help = "Example:\n  halite key print web1")]
+    Print {
+        /// Ids or shell-style patterns [default: all]
+        #[arg(value_name = "GLOB")]
+        globs: Vec<String>,
     },
     /// Reject pending keys: their minions are turned away
     #[command(after_help = "Example:\n  halite key reject 'rogue*'")]
@@ -138,12 +145,13 @@ pub(super) async fn run(globals: &Globals, args: &KeyArgs) -> anyhow::Result<u8>
     match &args.verb {
         KeyVerb::Accept(selection) => change(&client, &mut out, Change::Accept, selection, globals.face).await,
         KeyVerb::Delete(selection) => change(&client, &mut out, Change::Delete, selection, globals.face).await,
-        KeyVerb::Finger { globs } => finger(&client, &mut out, globs).await,
+        KeyVerb::Finger { globs } => show(&client, &mut out, globs, Shown::Fingerprints, globals.face).await,
         KeyVerb::List { state } => {
             let keys = client.keys().await?;
             out.value(Format::Key, &by_state(&keys, |candidate| state.is_none_or(|state| state == candidate)))?;
             Ok(exit::OK)
         }
+        KeyVerb::Print { globs } => show(&client, &mut out, globs, Shown::Keys, globals.face).await,
         KeyVerb::Reject(selection) => change(&client, &mut out, Change::Reject, selection, globals.face).await,
     }
 }
@@ -154,18 +162,33 @@ fn by_state(keys: &KeysView, wanted: impl Fn(KeyState) -> bool) -> Value {
     states.map(|state| (state.directory().into(), state.of(keys).to_vec().into())).collect::<Map>().into()
 }
 
-async fn finger(client: &Client, out: &mut Out, globs: &[String]) -> anyhow::Result<u8> {
+/// What is shown of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Fingerprints,
+    Keys,
+}
+
+async fn show(client: &Client, out: &mut Out, globs: &[String], what: Shown, face: Face) -> anyhow::Result<u8> {
     let globs = if globs.is_empty() { vec!["*".to_owned()] } else { globs.to_vec() };
     let is_all = globs.iter().any(|glob| glob == "*");
     let request = KeyRequest { r#match: globs, ..KeyRequest::default() };
-    let fingers = client.fingers(&request).await?;
+    let fingers = match what {
+        Shown::Fingerprints => client.fingers(&request).await?,
+        Shown::Keys => client.pems(&request).await?,
+    };
     let shown = fingers_value(&fingers, is_all);
     if shown.as_map().is_none_or(Map::is_empty) {
         out.text(&no_match(&request.r#match, &["accepted", "denied", "unaccepted", "rejected"]))?;
-        return Ok(exit::NO_MATCH);
+        return Ok(nothing_matched(face));
     }
     out.value(Format::Key, &shown)?;
     Ok(exit::OK)
+}
+
+/// Salt says so and is content; a script of ours learns that nothing was there.
+fn nothing_matched(face: Face) -> u8 {
+    if face == Face::Halite { exit::NO_MATCH } else { exit::OK }
 }
 
 fn fingers_value(fingers: &FingersView, with_local: bool) -> Value {
@@ -253,8 +276,7 @@ async fn change(
     let shown = by_state(&would, |state| !state.of(&would).is_empty());
     if shown.as_map().is_none_or(Map::is_empty) {
         out.text(&no_match(&request.r#match, &change.states(selection)))?;
-        // Salt says so and is content; a script of ours learns that nothing was there.
-        return Ok(if face == Face::Halite { exit::NO_MATCH } else { exit::OK });
+        return Ok(nothing_matched(face));
     }
     let for_people = out.format().is_none();
     if for_people {

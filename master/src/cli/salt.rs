@@ -97,6 +97,34 @@ struct KeyCli {
     /// Show all fingerprints
     #[arg(short = 'F', long, group = "action")]
     finger_all: bool,
+    /// Print the keys that match
+    #[arg(short, long, value_name = "GLOB", group = "action")]
+    print: Option<String>,
+    /// Print all keys
+    #[arg(short = 'P', long, group = "action")]
+    print_all: bool,
+    #[command(flatten)]
+    ignored: KeyIgnored,
+}
+
+/// Options of `salt-key` that mean nothing here: accepted, so that scripts go on to work.
+#[derive(Debug, clap::Args)]
+struct KeyIgnored {
+    #[arg(short, long, hide = true)]
+    user: Option<String>,
+    #[arg(long, hide = true)]
+    hard_crash: bool,
+    /// Nothing has to be rotated: a revoked key loses its connections at once
+    #[arg(long, hide = true)]
+    rotate_aes_key: Option<String>,
+    #[arg(long, hide = true)]
+    preserve_minions: Option<String>,
+    #[arg(long, hide = true)]
+    log_level: Option<String>,
+    #[arg(long, hide = true)]
+    log_file: Option<String>,
+    #[arg(long, hide = true)]
+    log_file_level: Option<String>,
 }
 
 impl KeyCli {
@@ -128,6 +156,8 @@ impl KeyCli {
             KeyCli { delete: glob @ Some(_), .. } => KeyVerb::Delete(self.selection(glob.as_ref())),
             KeyCli { delete_all: true, .. } => KeyVerb::Delete(self.selection(None)),
             KeyCli { finger: Some(glob), .. } => KeyVerb::Finger { globs: vec![glob.clone()] },
+            KeyCli { print: Some(glob), .. } => KeyVerb::Print { globs: vec![glob.clone()] },
+            KeyCli { print_all: true, .. } => KeyVerb::Print { globs: Vec::new() },
             KeyCli { finger_all: true, .. } => KeyVerb::Finger { globs: Vec::new() },
             _ => KeyVerb::List { state: None },
         })

@@ -15,7 +15,7 @@ use super::exit;
 use super::parse::{Parsed, Task, parse};
 use crate::api::{Ask, EventStream, bind, serve};
 use crate::bus::{Event, EventQuery};
-use crate::command::{Caller, Command, CommandError, KeyFingers, KeyLists, KeySelection, Published, Reply};
+use crate::command::{Caller, Command, CommandError, KeyFingers, KeyLists, KeyPems, KeySelection, Published, Reply};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split(' ').map(OsString::from).collect()
@@ -87,6 +87,10 @@ fn salt_key_speaks_as_key_does() {
     check("-D", "delete --all");
     check("-f m1", "finger m1");
     check("-F", "finger");
+    check("-p m1", "print m1");
+    check("-P", "print");
+    check("-y --rotate-aes-key=False --preserve-minions=True -d m1", "delete m1 -y");
+    check("-a m1 --include-all", "accept m1 --include-rejected --include-accepted");
     assert!(parse(words("salt-key -A -D")).is_err());
     assert!(parse(words("salt-key -l sideways")).is_err());
 }
@@ -181,6 +185,10 @@ impl Ask for Door {
             }
             Command::KeyAccept(selection) => Ok(Reply::Keys(self.keys("accept", selection))),
             Command::KeyList => Ok(Reply::Keys(self.keys("list", selection_of("*")))),
+            Command::KeyPrint(keys) if keys.globs == ["nosuch"] => Ok(Reply::KeyPems(KeyPems::default())),
+            Command::KeyPrint(_) => Ok(Reply::KeyPems(KeyPems {
+                keys: vec![("minions_pre", MinionId::parse("m1").unwrap(), "-----BEGIN\nx".to_owned())],
+            })),
             Command::KeyFinger(_) => Ok(Reply::KeyFingers(KeyFingers {
                 local: vec![("vm.pub".to_owned(), "a2:0d".to_owned())],
                 keys: vec![("minions_pre", MinionId::parse("m1").unwrap(), "fb:22".to_owned())],
@@ -390,6 +398,12 @@ fn keys_are_listed_and_accepted_as_salt_key_does() {
     let fingers = "Local Keys:\nvm.pub:  a2:0d\nUnaccepted Keys:\nm1:  fb:22\n";
     assert_eq!(master.run("salt-key -F"), (fingers.to_owned(), exit::OK));
     assert_eq!(master.run("halite key finger m1"), ("Unaccepted Keys:\nm1:  fb:22\n".to_owned(), exit::OK));
+    let printed = "Unaccepted Keys:\nm1:  -----BEGIN\nx\n";
+    assert_eq!(master.run("salt-key -p m1"), (printed.to_owned(), exit::OK));
+    assert_eq!(master.run("halite key print"), (printed.to_owned(), exit::OK));
+    let nothing = "The key glob 'nosuch' does not match any accepted, denied, unaccepted or rejected keys.\n";
+    assert_eq!(master.run("halite key print nosuch"), (nothing.to_owned(), exit::NO_MATCH));
+    assert_eq!(master.run("salt-key -p nosuch"), (nothing.to_owned(), exit::OK));
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //!     - /srv/reactor/sh.sls
 //! ```
 
+mod guards;
+mod keys;
 mod known;
 mod watch;
 
@@ -146,12 +148,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         ret_port: options.number("ret_port")?.unwrap_or(4506),
         ping: options.seconds("ping_interval_s", 15)?,
         log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
-        keys: KeysConfig {
-            pki_dir: paths.pki_dir.clone(),
-            auto_accept: options.flag("auto_accept", false)?,
-            max_pending: options.number("max_pending")?.unwrap_or(1_000),
-            max_minions: options.number("max_minions")?.unwrap_or(0),
-        },
+        keys: keys::read(&options, &paths)?,
         bus: BusConfig::new(paths.cachedir.join("events.db")),
         jobs: JobsConfig {
             path: paths.cachedir.join("jobs.db"),
@@ -166,6 +163,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
             rules,
             file_roots: file_roots(&options)?,
             max_age: options.seconds("reactor_max_age", 600)?,
+            guards: guards::read(&options)?,
             path: paths.cachedir.join("reactor.db"),
             opts,
         },
@@ -273,6 +271,7 @@ fn read_text(path: &Path) -> std::io::Result<String> {
 
 /// The directories, moved under `root_dir`.
 struct Paths {
+    root: PathBuf,
     pki_dir: PathBuf,
     cachedir: PathBuf,
     sock_dir: PathBuf,
@@ -282,19 +281,27 @@ impl Paths {
     fn of(options: &Options<'_>) -> Result<Paths, ConfigError> {
         let root = PathBuf::from(options.text("root_dir")?.unwrap_or_else(|| "/".into()));
         let place = |key, default: &str| -> Result<PathBuf, ConfigError> {
-            let path = PathBuf::from(options.text(key)?.unwrap_or_else(|| default.to_owned()));
-            // As Salt does: a path that is under the root already stays, every other one moves there.
-            if path.starts_with(&root) {
-                return Ok(path);
-            }
-            Ok(root.join(path.strip_prefix("/").unwrap_or(&path)))
+            Ok(moved(&root, options.text(key)?.unwrap_or_else(|| default.to_owned())))
         };
         Ok(Paths {
             pki_dir: place("pki_dir", "/etc/halite/pki/master")?,
             cachedir: place("cachedir", "/var/cache/halite/master")?,
             sock_dir: place("sock_dir", "/var/run/halite/master")?,
+            root,
         })
     }
+
+    /// Returns a path that has no default.
+    fn optional(&self, options: &Options<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let given = options.text(key)?.filter(|path| !path.is_empty());
+        Ok(given.map(|path| moved(&self.root, path)))
+    }
+}
+
+/// As Salt does: a path that is under the root already stays, every other one moves there.
+fn moved(root: &Path, path: String) -> PathBuf {
+    let path = PathBuf::from(path);
+    if path.starts_with(root) { path } else { root.join(path.strip_prefix("/").unwrap_or(&path)) }
 }
 
 /// Typed reading of options.
@@ -346,12 +353,20 @@ impl Options<'_> {
     }
 
     fn seconds(&self, key: &'static str, default: u64) -> Result<Duration, ConfigError> {
+        match self.span(key, default)? {
+            Duration::ZERO => Err(self.wrong(key, "a number of seconds above 0")),
+            span => Ok(span),
+        }
+    }
+
+    /// Reads seconds, where 0 means off.
+    fn span(&self, key: &'static str, default: u64) -> Result<Duration, ConfigError> {
         /// No interval needs more than a year.
         const LONGEST_S: f64 = 366.0 * 86_400.0;
         match self.map.at(key) {
             None | Some(Value::Null) => Ok(Duration::from_secs(default)),
             Some(value) => match value.as_f64() {
-                Some(seconds) if seconds > 0.0 && seconds <= LONGEST_S => Ok(Duration::from_secs_f64(seconds)),
+                Some(seconds) if (0.0..=LONGEST_S).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
                 _ => Err(self.wrong(key, "a number of seconds above 0")),
             },
         }

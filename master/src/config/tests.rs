@@ -57,3 +57,25 @@ fn errors_name_file_and_line() {
     write(dir.path(), "master", "job_ttl: 0\n");
     assert!(load(dir.path()).unwrap_err().to_string().contains("above 0"));
 }
+
+#[test]
+fn the_lists_of_keys_move_with_the_root_and_limits_are_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "root_dir: /tmp/h\nautosign_file: /etc/halite/autosign.conf\nautosign_timeout: 1\n");
+    let config = load(dir.path()).unwrap();
+    let lists = config.keys.autosign;
+    assert_eq!(lists.autosign_file, Some("/tmp/h/etc/halite/autosign.conf".into()));
+    assert_eq!((lists.autoreject_file, lists.autosign_grains_dir), (None, None));
+    assert_eq!((lists.autosign_timeout, lists.permissive), (Duration::from_secs(60), false));
+    assert_eq!(config.reactor.guards, crate::reactor::GuardsConfig::default());
+    write(dir.path(), "master", "reactor_dedup_window: 0.5\nreactor_breaker_failures: 0\nreactor_rate_limit: 5\n");
+    let guards = load(dir.path()).unwrap().reactor.guards;
+    assert_eq!((guards.dedup_window, guards.breaker_failures), (Duration::from_millis(500), 0));
+    assert_eq!((guards.rate_per_s, guards.burst), (5, 1_000));
+    for wrong in ["reactor_rate_limit: 0", "reactor_breaker_open: 0", "reactor_dedup_window: -1", "autosign_timeout: x"]
+    {
+        write(dir.path(), "master", wrong);
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("master:1:") && error.contains(wrong.split(':').next().unwrap()), "{error}");
+    }
+}

@@ -5,10 +5,13 @@
 //! one state; `minions_denied` besides keeps the last key that was turned away for it.
 //!
 //! One thread owns the store (files are slow, and every request is one step). Accepted keys can be looked up without
-//! asking it. Files: `state.rs` the rules, `store.rs` the disk, `pair.rs` the master's pair, `task.rs` the thread,
-//! `view.rs` what can be looked up, `watch.rs` the folders' watcher.
+//! asking it. Files: `state.rs` the rules, `autosign.rs` and `patterns.rs` what decides without a person, `store.rs` the
+//! disk, `pair.rs` the master's pair, `task.rs` the thread, `view.rs` what can be looked up, `watch.rs` the folders'
+//! watcher.
 
+mod autosign;
 mod pair;
+mod patterns;
 mod state;
 mod store;
 mod task;
@@ -17,19 +20,22 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::ids::MinionId;
 use proto::keys::PublicKey;
 use proto::message::SessionState;
 use proto::target::glob::Glob;
+use proto::value::Map;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::command::{KeyFingers, KeyLists, KeySelection};
+use crate::command::{KeyFingers, KeyLists, KeyPems, KeySelection};
 
 pub use pair::{MasterPair, PairError};
 pub use store::FileError;
 pub use task::{KeysTask, RunError};
 
+use autosign::Autosign;
 use state::{Act, KeysState, Limits};
 use store::Store;
 use task::{Keeper, Request};
@@ -54,12 +60,52 @@ pub struct KeysConfig {
     pub max_pending: usize,
     /// How many ids may be accepted; 0 for no limit, the default. Operators may go beyond it.
     pub max_minions: usize,
+    /// What accepts or rejects new keys by itself.
+    pub autosign: AutosignConfig,
+}
+
+/// What accepts or rejects new keys by itself. Paths that are not given decide on nothing.
+#[derive(Debug, Clone)]
+pub struct AutosignConfig {
+    /// Ids, globs and regular expressions of those to accept (`autosign_file`, default none).
+    pub autosign_file: Option<PathBuf>,
+    /// Those to reject (`autoreject_file`, default none). It wins.
+    pub autoreject_file: Option<PathBuf>,
+    /// A file per grain, a value a line (`autosign_grains_dir`, default none).
+    pub autosign_grains_dir: Option<PathBuf>,
+    /// How long a stub in `pki_dir/minions_autosign` is good (`autosign_timeout`, minutes, default 120; 0: for ever).
+    pub autosign_timeout: Duration,
+    /// Whether the group of these files may write to them (`permissive_pki_access`, default False).
+    pub permissive: bool,
+}
+
+impl Default for AutosignConfig {
+    fn default() -> AutosignConfig {
+        AutosignConfig {
+            autosign_file: None,
+            autoreject_file: None,
+            autosign_grains_dir: None,
+            autosign_timeout: Duration::from_secs(120 * 60),
+            permissive: false,
+        }
+    }
 }
 
 impl KeysConfig {
     /// Returns the defaults for a store in this folder.
     pub fn new(pki_dir: impl Into<PathBuf>) -> KeysConfig {
-        KeysConfig { pki_dir: pki_dir.into(), auto_accept: false, max_pending: 1_000, max_minions: 0 }
+        KeysConfig {
+            pki_dir: pki_dir.into(),
+            auto_accept: false,
+            max_pending: 1_000,
+            max_minions: 0,
+            autosign: AutosignConfig::default(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let KeysConfig { auto_accept, max_pending, max_minions, .. } = *self;
+        Limits { auto_accept, max_pending, max_minions }
     }
 }
 
@@ -113,6 +159,16 @@ pub struct KeyChange {
     pub from: Option<KeyState>,
     /// Where it is; nothing for a deleted one.
     pub to: Option<KeyState>,
+}
+
+/// The grains that are to vouch for a pending key. They can be secrets, so nothing shows them.
+#[derive(Clone, PartialEq)]
+pub struct Vouching(pub Map);
+
+impl std::fmt::Debug for Vouching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vouching({} grains)", self.0.len())
+    }
 }
 
 /// How a key was judged.
@@ -173,8 +229,8 @@ impl Keys {
     pub fn open(config: KeysConfig) -> Result<(Keys, KeysTask), OpenError> {
         let store = Store::open(&config.pki_dir)?;
         let pair = Arc::new(MasterPair::load(&config.pki_dir)?);
-        let KeysConfig { auto_accept, max_pending, max_minions, .. } = config;
-        let mut state = KeysState::new(Limits { auto_accept, max_pending, max_minions });
+        let mut state = KeysState::new(config.limits());
+        let autosign = Autosign::new(config.autosign, &config.pki_dir);
         let view = Arc::new(View::default());
         let (requests, receiver) = mpsc::channel(REQUESTS);
         let touched = Arc::new(Touched::default());
@@ -187,7 +243,7 @@ impl Keys {
         }
         let changes = broadcast::Sender::new(CHANGES);
         let keys = Keys { requests: requests.clone(), changes: changes.clone(), view: Arc::clone(&view), pair };
-        let keeper = Keeper { state, store, view, requests: receiver, changes, touched, _watching: watching };
+        let keeper = Keeper { state, autosign, store, view, requests: receiver, changes, touched, _watching: watching };
         Ok((keys, KeysTask { keeper, stop: requests }))
     }
 
@@ -196,12 +252,13 @@ impl Keys {
         Arc::clone(&self.pair)
     }
 
-    /// Judges the key that a peer has proven to hold, and stores it if it is new. A store that has stopped lets nobody in.
-    pub async fn judge(&self, id: &MinionId, key: &PublicKey) -> Judgement {
-        let (id, key) = (id.clone(), key.clone());
+    /// Judges the key that a peer has proven to hold, and stores it if it is new; something may vouch for it. A store that
+    /// has stopped lets nobody in.
+    pub async fn judge(&self, id: &MinionId, key: &PublicKey, vouching: Option<&Vouching>) -> Judgement {
+        let (id, key, vouching) = (id.clone(), key.clone(), vouching.cloned());
         let stopped =
             || Judgement { state: SessionState::Full, changed: false, reason: Some("the master is stopping".into()) };
-        self.ask(|done| Request::Judge { id, key, done }).await.unwrap_or_else(stopped)
+        self.ask(|done| Request::Judge { id, key, vouching, done }).await.unwrap_or_else(stopped)
     }
 
     /// Returns all ids by state; nothing once the store has stopped.
@@ -233,6 +290,17 @@ impl Keys {
             fingers.local.push((pair::PUBLIC_FILE.to_owned(), self.pair.fingerprint()));
         }
         fingers
+    }
+
+    /// Returns the keys whose ids match, as PEM texts.
+    pub async fn print(&self, selection: KeySelection) -> KeyPems {
+        self.ask(|done| Request::Print { selection, done }).await.unwrap_or_default()
+    }
+
+    /// Puts other limits and lists in force, from the next key on. The folder stays where it is.
+    pub async fn reload(&self, config: KeysConfig) {
+        // A store that has stopped judges nothing any more.
+        let _ = self.ask(|done| Request::Reload { config: Box::new(config), done }).await;
     }
 
     /// Reads all folders again. Needed only where watching them may have failed.

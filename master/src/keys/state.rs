@@ -10,7 +10,7 @@ use proto::keys::PublicKey;
 use proto::message::SessionState;
 use proto::target::glob::Glob;
 
-use super::{KeyChange, KeyFingers, KeyLists, KeySelection, KeyState};
+use super::{KeyChange, KeyFingers, KeyLists, KeyPems, KeySelection, KeyState};
 
 /// The limits of the store.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,19 @@ pub(super) struct Limits {
 pub(super) enum Act {
     Accept,
     Delete,
+    Reject,
+}
+
+/// What the lists say of a key that no person has decided on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// Let it in.
+    Accept,
+    /// A person is to decide, unless every key is accepted.
+    Ask,
+    /// A person is to decide: the list of those to reject cannot be read.
+    Hold,
+    /// Keep it out.
     Reject,
 }
 
@@ -77,6 +90,9 @@ impl Files {
     }
 }
 
+/// What a peer is told whose key is rejected.
+const REJECTED: &str = "the key was rejected";
+
 /// What a key is compared by: spaces and line ends in a PEM text do not count.
 type Print = Vec<u8>;
 
@@ -98,6 +114,7 @@ pub(super) struct KeysState {
     holders: HashMap<Print, BTreeSet<MinionId>>,
     pending: usize,
     accepted: usize,
+    rejected: usize,
 }
 
 impl KeysState {
@@ -109,11 +126,23 @@ impl KeysState {
             holders: HashMap::new(),
             pending: 0,
             accepted: 0,
+            rejected: 0,
         }
     }
 
+    /// Puts other limits in force.
+    pub(super) fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Tells whether nobody has decided on this id yet.
+    pub(super) fn is_open(&self, id: &MinionId) -> bool {
+        !matches!(self.known.get(id), Some((KeyState::Accepted | KeyState::Rejected, _)))
+    }
+
     /// Judges the key that a peer has proven to hold.
-    pub(super) fn judge(&self, id: &MinionId, key: &PublicKey) -> Ruling {
+    pub(super) fn judge(&self, id: &MinionId, key: &PublicKey, advice: Advice) -> Ruling {
+        let accepts = advice == Advice::Accept || (self.limits.auto_accept && advice == Advice::Ask);
         let ruling = |state, reason, change| Ruling { state, reason, change };
         let change = |from, to| Some(KeyChange { id: id.clone(), key: key.clone(), from, to: Some(to) });
         let known = self.known.get(id).map(|(state, stored)| (*state, print(stored) == print(key)));
@@ -124,21 +153,34 @@ impl KeysState {
             ruling(SessionState::Accepted, None, change(from, KeyState::Accepted))
         };
         match known {
-            Some((KeyState::Rejected, _)) => ruling(SessionState::Rejected, Some("the key was rejected"), None),
+            Some((KeyState::Rejected, _)) => ruling(SessionState::Rejected, Some(REJECTED), None),
+            None | Some((KeyState::Pending, _)) if advice == Advice::Reject => self.reject(id, key),
             Some((_, false)) => self.deny(id, key, "another key is known for this id"),
             Some((KeyState::Accepted, true)) => ruling(SessionState::Accepted, None, None),
             _ if self.other_holder(id, &print(key)).is_some() => {
                 self.deny(id, key, "this key is accepted under another id")
             }
-            Some(_) if self.limits.auto_accept => accept(Some(KeyState::Pending)),
+            Some(_) if accepts => accept(Some(KeyState::Pending)),
             Some(_) => ruling(SessionState::Pending, None, None),
             None if self.full(id) => ruling(SessionState::Full, Some("the master takes no more minions"), None),
-            None if self.limits.auto_accept => accept(None),
+            None if accepts => accept(None),
             None if self.pending >= self.limits.max_pending => {
                 ruling(SessionState::Full, Some("too many keys wait to be accepted"), None)
             }
             None => ruling(SessionState::Pending, None, change(None, KeyState::Pending)),
         }
+    }
+
+    /// Rejects what nobody has decided on. Ids cost a stranger nothing: beyond as many as may be pending, a new one is
+    /// turned away without being kept.
+    fn reject(&self, id: &MinionId, key: &PublicKey) -> Ruling {
+        let to = Some(KeyState::Rejected);
+        let change = match self.known.get(id) {
+            Some((from, stored)) => Some(KeyChange { id: id.clone(), key: stored.clone(), from: Some(*from), to }),
+            None if self.rejected >= self.limits.max_pending => None,
+            None => Some(KeyChange { id: id.clone(), key: key.clone(), from: None, to }),
+        };
+        Ruling { state: SessionState::Rejected, reason: Some(REJECTED), change }
     }
 
     /// Turns a key away, and keeps it for the operator unless there are too many already.
@@ -238,6 +280,7 @@ impl KeysState {
             Some(state) => {
                 self.forget(id);
                 self.pending += usize::from(*state == KeyState::Pending);
+                self.rejected += usize::from(*state == KeyState::Rejected);
                 if *state == KeyState::Accepted {
                     self.accepted += 1;
                     self.holders.entry(print(key)).or_default().insert(id.clone());
@@ -251,6 +294,7 @@ impl KeysState {
     fn forget(&mut self, id: &MinionId) {
         let Some((state, key)) = self.known.remove(id) else { return };
         self.pending -= usize::from(state == KeyState::Pending);
+        self.rejected -= usize::from(state == KeyState::Rejected);
         if state == KeyState::Accepted {
             self.accepted -= 1;
             let print = print(&key);
@@ -278,16 +322,27 @@ impl KeysState {
 
     /// Returns the fingerprints of all keys whose ids match, whatever their state.
     pub(super) fn fingers(&self, selection: &KeySelection) -> KeyFingers {
+        let keys = self.matching(selection, |key| key.fingerprint().as_str().to_owned());
+        KeyFingers { local: Vec::new(), keys }
+    }
+
+    /// Returns all keys whose ids match, whatever their state, as PEM texts.
+    pub(super) fn pems(&self, selection: &KeySelection) -> KeyPems {
+        KeyPems { keys: self.matching(selection, PublicKey::to_pem) }
+    }
+
+    fn matching(
+        &self,
+        selection: &KeySelection,
+        shown: impl Fn(&PublicKey) -> String,
+    ) -> Vec<(&'static str, MinionId, String)> {
         let globs: Vec<Glob> = selection.globs.iter().map(|glob| Glob::new(glob)).collect();
         let wanted = |id: &MinionId| globs.iter().any(|glob| glob.matches(id.as_str()));
         let known = self.known.iter().map(|(id, (state, key))| (*state, id, key));
         let denied = self.denied.iter().map(|(id, key)| (KeyState::Denied, id, key));
         let mut found: Vec<_> = known.chain(denied).filter(|(_, id, _)| wanted(id)).collect();
         found.sort_by_key(|(state, id, _)| (*state, *id));
-        let finger = |(state, id, key): (KeyState, &MinionId, &PublicKey)| {
-            (state.folder(), id.clone(), key.fingerprint().as_str().to_owned())
-        };
-        KeyFingers { local: Vec::new(), keys: found.into_iter().map(finger).collect() }
+        found.into_iter().map(|(state, id, key)| (state.folder(), id.clone(), shown(key))).collect()
     }
 }
 

@@ -63,6 +63,10 @@ impl Store {
         self.pki_dir.join(state.folder())
     }
 
+    pub(super) fn pki_dir(&self) -> &Path {
+        &self.pki_dir
+    }
+
     fn path(&self, state: KeyState, id: &MinionId) -> PathBuf {
         self.folder(state).join(id.as_str())
     }

@@ -7,19 +7,24 @@ use proto::keys::PublicKey;
 use proto::message::SessionState;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::state::{Act, Files, KeysState};
+use super::autosign::Autosign;
+use super::state::{Act, Advice, Files, KeysState};
 use super::store::{FileError, Store};
 use super::view::View;
 use super::watch::{Names, Touched, Watching};
-use super::{Judgement, KeyChange, KeyFingers, KeyLists, KeySelection, KeyState, KeysError};
+use super::{
+    Judgement, KeyChange, KeyFingers, KeyLists, KeyPems, KeySelection, KeyState, KeysConfig, KeysError, Vouching,
+};
 
 /// What the handle asks.
 #[derive(Debug)]
 pub(super) enum Request {
     Act { act: Act, selection: KeySelection, done: oneshot::Sender<Result<KeyLists, KeysError>> },
     Finger { selection: KeySelection, done: oneshot::Sender<KeyFingers> },
-    Judge { id: MinionId, key: PublicKey, done: oneshot::Sender<Judgement> },
+    Judge { id: MinionId, key: PublicKey, vouching: Option<Vouching>, done: oneshot::Sender<Judgement> },
     List { done: oneshot::Sender<KeyLists> },
+    Print { selection: KeySelection, done: oneshot::Sender<KeyPems> },
+    Reload { config: Box<KeysConfig>, done: oneshot::Sender<()> },
     Rescan { done: oneshot::Sender<Result<(), KeysError>> },
     Stop,
     Touched,
@@ -67,6 +72,7 @@ impl KeysTask {
 /// What the thread owns.
 pub(super) struct Keeper {
     pub(super) state: KeysState,
+    pub(super) autosign: Autosign,
     pub(super) store: Store,
     pub(super) view: Arc<View>,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -91,8 +97,15 @@ impl Keeper {
             match request {
                 Request::Act { act, selection, done } => drop(done.send(self.act(act, &selection))),
                 Request::Finger { selection, done } => drop(done.send(self.state.fingers(&selection))),
-                Request::Judge { id, key, done } => drop(done.send(self.judge(&id, &key))),
+                Request::Judge { id, key, vouching, done } => {
+                    drop(done.send(self.judge(&id, &key, vouching.as_ref())));
+                }
                 Request::List { done } => drop(done.send(self.state.lists())),
+                Request::Print { selection, done } => drop(done.send(self.state.pems(&selection))),
+                Request::Reload { config, done } => {
+                    self.reload(*config);
+                    let _ = done.send(());
+                }
                 Request::Rescan { done } => drop(done.send(self.rescan().map_err(KeysError::Store))),
                 Request::Stop => return,
                 Request::Touched => {}
@@ -100,19 +113,34 @@ impl Keeper {
         }
     }
 
-    fn judge(&mut self, id: &MinionId, key: &PublicKey) -> Judgement {
-        let ruling = self.state.judge(id, key);
+    fn reload(&mut self, config: KeysConfig) {
+        self.state.limit(config.limits());
+        self.autosign = Autosign::new(config.autosign, self.store.pki_dir());
+    }
+
+    fn judge(&mut self, id: &MinionId, key: &PublicKey, vouching: Option<&Vouching>) -> Judgement {
+        let advice = if self.state.is_open(id) {
+            self.autosign.advise(id, vouching.map(|vouching| &vouching.0))
+        } else {
+            Advice::Ask
+        };
+        let ruling = self.state.judge(id, key, advice);
         let reason = ruling.reason.map(str::to_owned);
         let Some(change) = ruling.change else {
             return Judgement { state: ruling.state, changed: false, reason };
         };
         if let Err(error) = self.store.perform(&change) {
             tracing::error!(minion_id = %id, error = &error as &dyn std::error::Error, "cannot store a key");
-            let state = if ruling.state == SessionState::Denied { ruling.state } else { SessionState::Full };
+            let turned_away = matches!(ruling.state, SessionState::Denied | SessionState::Rejected);
+            let state = if turned_away { ruling.state } else { SessionState::Full };
             let reason = Some("the master cannot store the key".to_owned());
             return Judgement { state, changed: false, reason };
         }
         self.commit(std::slice::from_ref(&change));
+        if change.to == Some(KeyState::Accepted) {
+            self.autosign.use_stub(id);
+            tracing::info!(minion_id = %id, fingerprint = key.fingerprint().as_str(), "a key was accepted without asking");
+        }
         Judgement { state: ruling.state, changed: true, reason }
     }
 

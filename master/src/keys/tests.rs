@@ -47,7 +47,7 @@ impl Running {
     }
 
     async fn judge(&self, name: &str, n: u8) -> SessionState {
-        self.keys.judge(&id(name), &key(n)).await.state
+        self.keys.judge(&id(name), &key(n), None).await.state
     }
 }
 
@@ -81,9 +81,9 @@ fn mode(path: &Path) -> u32 {
 async fn a_key_goes_through_the_folders_of_salt() {
     let mut running = Running::start();
     let web1 = id("web1");
-    let judgement = running.keys.judge(&web1, &key(1)).await;
+    let judgement = running.keys.judge(&web1, &key(1), None).await;
     assert_eq!(judgement, Judgement { state: SessionState::Pending, changed: true, reason: None });
-    assert!(!running.keys.judge(&web1, &key(1)).await.changed);
+    assert!(!running.keys.judge(&web1, &key(1), None).await.changed);
     assert_eq!(running.on_disk("web1"), ["minions_pre"]);
     assert_eq!(fs::read_to_string(running.path("minions_pre", "web1")).unwrap(), pem(1));
     assert_eq!(running.change().await.to, Some(KeyState::Pending));
@@ -102,7 +102,7 @@ async fn a_key_goes_through_the_folders_of_salt() {
         (Some(key(1)), std::slice::from_ref(&web1))
     );
 
-    let refused = running.keys.judge(&web1, &key(2)).await;
+    let refused = running.keys.judge(&web1, &key(2), None).await;
     assert_eq!(
         (refused.state, refused.reason.as_deref()),
         (SessionState::Denied, Some("another key is known for this id"))
@@ -127,7 +127,7 @@ async fn a_store_is_read_again_after_a_restart() {
     let Running { folder, keys, _stop, task, .. } = running;
     _stop.send_replace(true);
     task.await.unwrap().unwrap();
-    assert_eq!(keys.judge(&id("web1"), &key(1)).await.state, SessionState::Full);
+    assert_eq!(keys.judge(&id("web1"), &key(1), None).await.state, SessionState::Full);
 
     let running = Running::with(folder, |config| config);
     assert_eq!(running.judge("web1", 1).await, SessionState::Accepted);
@@ -193,10 +193,10 @@ async fn a_thousand_wait_and_no_more() {
     for n in 0..1_000u32 {
         let mut bytes = [9; 32];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
-        let judgement = running.keys.judge(&id(&format!("m{n}")), &PublicKey::X25519(bytes)).await;
+        let judgement = running.keys.judge(&id(&format!("m{n}")), &PublicKey::X25519(bytes), None).await;
         assert_eq!(judgement.state, SessionState::Pending);
     }
-    let judgement = running.keys.judge(&id("late"), &key(1)).await;
+    let judgement = running.keys.judge(&id("late"), &key(1), None).await;
     assert_eq!((judgement.state, judgement.changed), (SessionState::Full, false));
     assert!(running.on_disk("late").is_empty());
     assert_eq!(running.keys.accept(selection("m*")).await.unwrap().pending.len(), 1_000);

@@ -12,6 +12,8 @@ pub(super) type High = IndexMap<Value, Declaration>;
 pub(super) struct Declaration {
     /// The file.
     pub(super) sls: String,
+    /// The rule that led to it.
+    pub(super) rule: String,
     /// What stands under the id: state to list, as [`pad`] leaves it.
     body: Value,
 }
@@ -23,6 +25,8 @@ pub(super) struct Chunk {
     pub(super) id: String,
     /// The file.
     pub(super) sls: String,
+    /// The rule that led to it.
+    pub(super) rule: String,
     /// The reaction type: `local`.
     pub(super) state: String,
     /// The function: `test.ping`.
@@ -48,7 +52,7 @@ pub(super) fn pad(rendered: Value, sls: &str) -> Result<High, String> {
             },
             other => return Err(format!("'{}' must be a map, not {}", id.to_key(), other.kind())),
         };
-        high.insert(id, Declaration { sls: sls.to_owned(), body });
+        high.insert(id, Declaration { sls: sls.to_owned(), rule: String::new(), body });
     }
     Ok(high)
 }
@@ -88,7 +92,7 @@ pub(super) fn compile(high: &High) -> Result<Vec<Chunk>, Vec<String>> {
         for (state, run) in body.iter().filter(|_| !id.starts_with("__")) {
             let (Some(state), Some(run)) = (state.as_str(), run.as_list()) else { continue };
             if !state.starts_with("__") {
-                chunks.extend(chunks_of(id, &declaration.sls, state, run));
+                chunks.extend(chunks_of(id, declaration, state, run));
             }
         }
     }
@@ -96,7 +100,7 @@ pub(super) fn compile(high: &High) -> Result<Vec<Chunk>, Vec<String>> {
 }
 
 /// Builds the chunk of one state, or one for each of its `names`.
-fn chunks_of(id: &str, sls: &str, state: &str, run: &[Value]) -> Vec<Chunk> {
+fn chunks_of(id: &str, declaration: &Declaration, state: &str, run: &[Value]) -> Vec<Chunk> {
     let mut given = Map::new();
     let mut names: Vec<Value> = Vec::new();
     let mut fun = String::new();
@@ -114,7 +118,9 @@ fn chunks_of(id: &str, sls: &str, state: &str, run: &[Value]) -> Vec<Chunk> {
             _ => {}
         }
     }
-    let chunk = Chunk { id: id.to_owned(), sls: sls.to_owned(), state: state.to_owned(), fun, given };
+    let Declaration { sls, rule, .. } = declaration;
+    let chunk = Chunk { id: id.to_owned(), sls: sls.clone(), rule: rule.clone(), state: state.to_owned(), fun, given };
+
     if names.is_empty() {
         return vec![chunk];
     }

@@ -214,7 +214,7 @@ fn unfinished(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
 
 /// Returns a chunk as it is stored.
 fn low(chunk: &Chunk) -> Map {
-    map! { "id" => chunk.id.as_str(), "sls" => chunk.sls.as_str(), "state" => chunk.state.as_str(),
+    map! { "id" => chunk.id.as_str(), "sls" => chunk.sls.as_str(), "rule" => chunk.rule.as_str(), "state" => chunk.state.as_str(),
     "fun" => chunk.fun.as_str(), "given" => chunk.given.clone() }
 }
 
@@ -224,7 +224,9 @@ fn chunk(mut low: Map) -> Option<Chunk> {
         _ => return None,
     };
     let text = |name: &str| low.text(name).map(str::to_owned);
-    Some(Chunk { id: text("id")?, sls: text("sls")?, state: text("state")?, fun: text("fun")?, given })
+    // An older Halite did not store the rule.
+    let rule = text("rule").unwrap_or_default();
+    Some(Chunk { id: text("id")?, sls: text("sls")?, rule, state: text("state")?, fun: text("fun")?, given })
 }
 
 #[cfg(test)]

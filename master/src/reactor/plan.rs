@@ -10,7 +10,7 @@ use super::Loaded;
 use super::high::{self, Chunk, High};
 use super::reactions::{self, Reaction};
 use super::report::{self, Fault};
-use super::rules::Rule;
+use super::rules::{Rule, Step};
 use super::sls::Files;
 
 /// How many reactions one event may set off.
@@ -30,11 +30,13 @@ pub(super) struct Plan {
 }
 
 /// Renders the files of an event and compiles them.
-pub(super) fn plan(loaded: &Loaded, files: &mut Files, paths: &[String], tag: &Tag, data: &Map) -> Plan {
+pub(super) fn plan(loaded: &Loaded, files: &mut Files, steps: &[Step], tag: &Tag, data: &Map) -> Plan {
     let mut plan = Plan::default();
     let mut high = High::new();
-    for path in paths {
-        let rendered = files.render(loaded, path, tag, data);
+    for Step { rule, path } in steps {
+        let mut rendered = files.render(loaded, path, tag, data);
+        rendered.high.values_mut().for_each(|declaration| declaration.rule.clone_from(rule));
+        rendered.faults.iter_mut().for_each(|fault| fault.rule = Some(rule.clone()));
         // As in Salt: an id that comes again replaces the earlier one, in its place.
         high.extend(rendered.high);
         plan.warnings.extend(rendered.warnings);
@@ -47,14 +49,14 @@ pub(super) fn plan(loaded: &Loaded, files: &mut Files, paths: &[String], tag: &T
             let error = format!(
                 "Unable to render reactions for event {tag} due to errors ({}) in one or more of the sls files ({})",
                 shown(errors),
-                shown(paths.to_vec())
+                shown(steps.iter().map(|step| step.path.clone()).collect())
             );
-            plan.faults.push(Fault { sls: None, line: None, id: None, error });
+            plan.faults.push(Fault { error, ..Fault::default() });
         }
     }
     if plan.chunks.len() > MAX_CHUNKS {
         let error = format!("Event {tag} sets off {} reactions; at most {MAX_CHUNKS} are allowed", plan.chunks.len());
-        plan.faults.push(Fault { sls: None, line: None, id: None, error });
+        plan.faults.push(Fault { error, ..Fault::default() });
         plan.chunks.clear();
     }
     plan
@@ -64,6 +66,12 @@ impl Plan {
     /// Keeps a chunk that builds a reaction; says what is wrong with any other.
     fn check(&mut self, files: &mut Files, chunk: Chunk) {
         match reactions::build(&chunk, "") {
+            Ok(_) if !is_available(&chunk) => {
+                let state = reactions::kind_name(&chunk.state);
+                let Chunk { id, fun, .. } = &chunk;
+                let error = format!("Reactor '{id}' failed to execute {state} '{fun}': function not available");
+                self.faults.push(Fault::of(chunk, error));
+            }
             Ok(reaction) => {
                 for message in reaction.notes {
                     let (file, corrected) = (chunk.sls.clone(), ARGUMENTS.to_owned());
@@ -74,20 +82,29 @@ impl Plan {
                 }
                 self.chunks.push(chunk);
             }
-            Err(error) => {
-                let (sls, id) = (Some(chunk.sls), Some(chunk.id));
-                self.faults.push(Fault { sls, line: None, id, error: error.to_string() });
-            }
+            Err(error) => self.faults.push(Fault::of(chunk, error.to_string())),
         }
     }
 }
 
-/// Shows what an event would set off: `reactor test`.
+/// Tells whether there is such a function on the master. Functions of minions are theirs to know.
+fn is_available(chunk: &Chunk) -> bool {
+    match reactions::kind_name(&chunk.state) {
+        "runner" => crate::runners::find(&chunk.fun).is_some(),
+        "wheel" => crate::wheel::is_known(&chunk.fun),
+        _ => true,
+    }
+}
+
+/// Shows what an event would set off: `reactor test`. Guard rails do not count here.
 pub(super) fn preview(loaded: &Loaded, files: &mut Files, tag: &Tag, data: &Map) -> Value {
+    if super::state::is_own(tag.as_str(), data) {
+        return map! { "tag" => tag.as_str(), "ignored" => "it is an event of the reactor itself" }.into();
+    }
     let rules: Vec<&Rule> = loaded.rules.matching(tag.as_str()).collect();
-    let paths: Vec<String> = rules.iter().flat_map(|rule| rule.paths.iter().cloned()).collect();
-    let plan = plan(loaded, files, &paths, tag, data);
-    let matched = rules.iter().map(|rule| map! { "tag" => rule.tag.as_str(), "sls" => rule.paths.clone() });
+    let steps: Vec<Step> = rules.iter().flat_map(|rule| rule.steps()).collect();
+    let plan = plan(loaded, files, &steps, tag, data);
+    let matched = rules.iter().map(|rule| map! { "rule" => rule.tag.as_str(), "files" => rule.paths.clone() });
     let reactions = plan.chunks.iter().filter_map(|chunk| {
         let reaction = reactions::build(chunk, "").ok()?;
         Some(shown(chunk, reaction))
@@ -105,7 +122,7 @@ pub(super) fn preview(loaded: &Loaded, files: &mut Files, tag: &Tag, data: &Map)
 }
 
 fn shown(chunk: &Chunk, reaction: Reaction) -> Map {
-    let mut shown = map! { "id" => chunk.id.as_str(), "sls" => chunk.sls.as_str(),
+    let mut shown = map! { "id" => chunk.id.as_str(), "rule" => chunk.rule.as_str(), "file" => chunk.sls.as_str(),
     "type" => reactions::kind_name(&chunk.state), "fun" => chunk.fun.as_str() };
     shown.extend(reactions::describe(&reaction.command));
     shown

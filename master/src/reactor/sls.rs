@@ -61,7 +61,7 @@ impl Files {
         let files = resolve(&loaded.file_roots, path);
         if files.is_empty() {
             let error = format!("Can not render SLS {path} for tag {tag}. File missing or not found.");
-            rendered.faults.push(Fault { sls: Some(path.to_owned()), line: None, id: None, error });
+            rendered.faults.push(Fault { sls: Some(path.to_owned()), error, ..Fault::default() });
         }
         for file in files {
             let name = file.display().to_string();
@@ -72,7 +72,7 @@ impl Files {
                 }
                 Err((line, error)) => {
                     let error = format!("Failed to render \"{name}\": {error}");
-                    rendered.faults.push(Fault { sls: Some(name), line, id: None, error });
+                    rendered.faults.push(Fault { sls: Some(name), line, error, ..Fault::default() });
                 }
             }
         }

@@ -1,22 +1,24 @@
 //! The rules of reacting, without clock and files: where the cursor is, what is too old, how deep a chain of reactions
-//! is, and how often a rule may fire. Time is the stamp of the event at hand, so that a replay is judged as it was live.
+//! is, and what holds a rule back (`guard`). Time is the stamp of the event at hand, so that a replay is judged as it was
+//! live.
+
+mod guard;
 
 use std::collections::{HashMap, VecDeque};
 
+use proto::tag::Tag;
 use proto::value::{Map, MapExt};
 
-use super::rules::Rules;
+use super::rules::{Rules, Step};
+
+pub(super) use guard::{BreakerNews, Counts, Guards, Held, Outcome, Print};
+
+use guard::Guard;
 
 /// How many reactions may follow from one another. A chain that is longer is a loop.
 pub(super) const MAX_DEPTH: u32 = 8;
 /// How many causes are remembered: at the full rate of one rule, those of the last three minutes. A loop turns faster.
 pub(super) const MAX_CAUSES: usize = 20_000;
-/// How many events a second a rule reacts to in the long run.
-pub(super) const RATE_PER_S: i64 = 100;
-/// How many events a rule reacts to at once.
-pub(super) const BURST: i64 = 1_000;
-/// How often a rule that is over its limit is named.
-pub(super) const LIMITED_EVERY_US: i64 = 60_000_000;
 /// How many skipped tags are named; the others are counted.
 pub(super) const MAX_NAMED: usize = 20;
 /// The user of what the reactor runs on the master. Its events set nothing off (Salt's rule).
@@ -24,12 +26,19 @@ pub(super) const USER: &str = "Reactor";
 /// The field that carries the key of the reaction that fired an event.
 pub(super) const KEY: &str = "_reaction";
 
+/// Tells whether an event is one of the reactor itself: those set nothing off.
+pub(super) fn is_own(tag: &str, data: &Map) -> bool {
+    data.text("user") == Some(USER) || tag.starts_with(Tag::reactor("").as_str())
+}
+
 /// An event, as far as the rules need it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
     pub(super) offset: u64,
     pub(super) tag: &'a str,
     pub(super) stamp_us: i64,
+    /// What it is compared by; all zeros where repeats count.
+    pub(super) print: Print,
 }
 
 /// What to do about an event.
@@ -44,21 +53,23 @@ pub(super) enum Verdict {
     },
     /// Render these files.
     React {
-        /// The files of all rules that match, in order.
-        paths: Vec<String>,
+        /// The files of all rules that match and are not held back, in order.
+        steps: Vec<Step>,
         /// How many reactions the commands of this one have behind them, itself included.
         depth: u32,
-        /// Rules that match but are over their limit, and shall be named now.
+        /// Rules that match but are held back, and shall be named now.
         limited: Vec<Limited>,
     },
     /// It is older than allowed after an outage.
     Skip,
 }
 
-/// A rule over its limit.
+/// A rule that is held back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limited {
     pub(super) rule: String,
+    /// By what.
+    pub(super) held: Held,
     /// How many events it did not react to since it was named last.
     pub(super) dropped: u64,
 }
@@ -82,15 +93,6 @@ struct Outage {
     skipped: Skipped,
 }
 
-/// A token bucket, in millionths of an event: that is what a microsecond brings at one event a second.
-#[derive(Debug)]
-struct Bucket {
-    level: i64,
-    at_us: i64,
-    dropped: u64,
-    named_us: Option<i64>,
-}
-
 /// The state of the reactor.
 #[derive(Debug)]
 pub(super) struct ReactorState {
@@ -99,19 +101,29 @@ pub(super) struct ReactorState {
     outage: Option<Outage>,
     causes: HashMap<String, u32>,
     causes_by_age: VecDeque<String>,
-    buckets: HashMap<String, Bucket>,
+    guards: Guards,
+    by_rule: HashMap<String, Guard>,
+}
+
+/// How a rule does, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) counts: Counts,
+    /// When its open breaker lets a trial through.
+    pub(super) open_until_us: Option<i64>,
 }
 
 impl ReactorState {
     /// Starts behind `cursor`. `causes` are those that are known from before, oldest first.
-    pub(super) fn new(cursor: u64, causes: Vec<(String, u32)>) -> ReactorState {
+    pub(super) fn new(cursor: u64, causes: Vec<(String, u32)>, guards: Guards) -> ReactorState {
         let mut state = ReactorState {
             cursor,
             stored: cursor,
             outage: None,
             causes: HashMap::new(),
             causes_by_age: VecDeque::new(),
-            buckets: HashMap::new(),
+            guards,
+            by_rule: HashMap::new(),
         };
         for (cause, depth) in causes {
             state.note_cause(cause, depth);
@@ -162,14 +174,26 @@ impl ReactorState {
         }
     }
 
-    /// Forgets the limits of rules that there are no more.
-    pub(super) fn reload(&mut self, rules: &Rules) {
-        self.buckets.retain(|tag, _| rules.has(tag));
+    /// Puts other limits in force, and forgets rules that there are no more.
+    pub(super) fn reload(&mut self, rules: &Rules, guards: Guards) {
+        self.guards = guards;
+        self.by_rule.retain(|tag, _| rules.has(tag));
+    }
+
+    /// Notes how the reactions of a rule to an event ended.
+    pub(super) fn note_outcome(&mut self, rule: &str, outcome: Outcome, now_us: i64) -> Option<BreakerNews> {
+        self.by_rule.get_mut(rule)?.note(&self.guards, outcome, now_us)
+    }
+
+    /// Returns how a rule does.
+    pub(super) fn standing(&self, rule: &str) -> Standing {
+        let of = |guard: &Guard| Standing { counts: guard.counts, open_until_us: guard.open_until() };
+        self.by_rule.get(rule).map(of).unwrap_or_default()
     }
 
     /// Judges an event that some rule matches.
     pub(super) fn judge(&mut self, rules: &Rules, event: Seen<'_>, data: &Map) -> Verdict {
-        if data.text("user") == Some(USER) {
+        if is_own(event.tag, data) {
             return Verdict::Ignore;
         }
         if self.is_too_old(event) {
@@ -180,14 +204,19 @@ impl ReactorState {
         if let Some((cause, _)) = cause.filter(|_| depth > MAX_DEPTH) {
             return Verdict::Loop { cause };
         }
-        let (mut paths, mut limited) = (Vec::new(), Vec::new());
+        let (mut steps, mut limited) = (Vec::new(), Vec::new());
+        let guards = self.guards;
         for rule in rules.matching(event.tag) {
-            match self.take_token(&rule.tag, event.stamp_us) {
-                Ok(()) => paths.extend(rule.paths.iter().cloned()),
-                Err(named) => limited.extend(named),
+            let fresh = || Guard::new(&guards, event.stamp_us);
+            let guard = self.by_rule.entry(rule.tag.clone()).or_insert_with(fresh);
+            match guard.pass(&guards, &event.print, event.stamp_us) {
+                Ok(()) => steps.extend(rule.steps()),
+                Err(told) => {
+                    limited.extend(told.map(|(held, dropped)| Limited { rule: rule.tag.clone(), held, dropped }));
+                }
             }
         }
-        Verdict::React { paths, depth, limited }
+        Verdict::React { steps, depth, limited }
     }
 
     /// Returns what was skipped, once the outage is over.
@@ -223,26 +252,6 @@ impl ReactorState {
             _ => data.text(KEY)?,
         };
         self.causes.get(name).map(|depth| (name.to_owned(), *depth))
-    }
-
-    /// Takes a token of this rule; if there is none, tells whether the rule shall be named now.
-    fn take_token(&mut self, rule: &str, now_us: i64) -> Result<(), Option<Limited>> {
-        const TOKEN: i64 = 1_000_000;
-        let full = Bucket { level: BURST * TOKEN, at_us: now_us, dropped: 0, named_us: None };
-        let bucket = self.buckets.entry(rule.to_owned()).or_insert(full);
-        let passed = now_us.saturating_sub(bucket.at_us).clamp(0, BURST * TOKEN);
-        bucket.level = (bucket.level + passed * RATE_PER_S).min(BURST * TOKEN);
-        bucket.at_us = bucket.at_us.max(now_us);
-        if bucket.level >= TOKEN {
-            bucket.level -= TOKEN;
-            return Ok(());
-        }
-        bucket.dropped += 1;
-        if bucket.named_us.is_some_and(|named| now_us < named + LIMITED_EVERY_US) {
-            return Err(None);
-        }
-        bucket.named_us = Some(now_us);
-        Err(Some(Limited { rule: rule.to_owned(), dropped: std::mem::take(&mut bucket.dropped) }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop of the reactor: reads the bus from the cursor on, and carries out what `state.rs` and the files say.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,14 +11,16 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Loaded;
 use super::high::Chunk;
 use super::outbox::{Entry, OpenError, Outbox, OutboxError};
 use super::plan::{self, Plan};
+use super::print;
 use super::reactions;
 use super::report::{self, Fault};
+use super::rules::Step;
 use super::sls::Files;
-use super::state::{ReactorState, Seen, USER, Verdict};
+use super::state::{Outcome, Print, ReactorState, Seen, USER, Verdict};
+use super::{Loaded, Standings};
 use crate::bus::{Bus, Event, EventQuery, Since, Subscription};
 use crate::command::{Caller, Command, CommandError, Origin};
 use crate::runners::Ask;
@@ -50,6 +53,7 @@ pub enum RunError {
 #[must_use = "nothing reacts before the task runs"]
 pub struct ReactorTask {
     loaded: watch::Receiver<Arc<Loaded>>,
+    told: watch::Sender<Standings>,
     bus: Bus,
     door: Arc<dyn Ask>,
     state: ReactorState,
@@ -71,6 +75,7 @@ enum ReactorInput {
 impl ReactorTask {
     pub(super) fn new(
         loaded: watch::Receiver<Arc<Loaded>>,
+        told: watch::Sender<Standings>,
         bus: Bus,
         door: Arc<dyn Ask>,
         mut outbox: Outbox,
@@ -81,12 +86,12 @@ impl ReactorTask {
             cursor = bus.head();
             outbox.store_cursor(cursor)?;
         }
-        let mut state = ReactorState::new(cursor, outbox.causes()?);
+        let mut state = ReactorState::new(cursor, outbox.causes()?, loaded.borrow().guards);
         let max_age = i64::try_from(loaded.borrow().max_age.as_micros()).unwrap_or(i64::MAX);
         state.note_outage(bus.head(), now_us().saturating_sub(max_age));
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
         let user = user.map_or_else(|| "root".to_owned(), |user| user.name);
-        Ok(ReactorTask { loaded, bus, door, state, files: None, outbox: Some(outbox), user })
+        Ok(ReactorTask { loaded, told, bus, door, state, files: None, outbox: Some(outbox), user })
     }
 
     /// Takes up what was interrupted, then reacts until the token is cancelled or the bus stops. What has begun by then
@@ -95,7 +100,7 @@ impl ReactorTask {
         let unfinished = self.off(|outbox| outbox.unfinished()).await??;
         for entry in unfinished {
             tracing::info!(tag = entry.tag, id = entry.chunk.id, "reaction was interrupted; it happens now");
-            if !self.perform(entry, &stop).await? {
+            if self.perform(entry, &stop).await?.is_none() {
                 return Ok(());
             }
         }
@@ -108,7 +113,8 @@ impl ReactorTask {
                 ReactorInput::Event(event) => self.take_in(event, &stop).await?,
                 ReactorInput::Reloaded => {
                     let loaded = Arc::clone(&self.loaded.borrow_and_update());
-                    self.state.reload(&loaded.rules);
+                    self.state.reload(&loaded.rules, loaded.guards);
+                    self.told.send_modify(|told| told.retain(|tag, _| loaded.rules.has(tag)));
                 }
                 ReactorInput::Stop => break,
                 ReactorInput::StoreCursor => self.store_cursor().await?,
@@ -135,7 +141,7 @@ impl ReactorTask {
         }
         let loaded = Arc::clone(&self.loaded.borrow());
         let tag = event.tag.as_str();
-        let seen = Seen { offset: event.offset, tag, stamp_us: event.stamp_us };
+        let seen = Seen { offset: event.offset, tag, stamp_us: event.stamp_us, print: Print::default() };
         if loaded.rules.matching(tag).next().is_some() && !tag.starts_with(Tag::reactor("").as_str()) {
             match event.map() {
                 Ok(data) => {
@@ -166,23 +172,55 @@ impl ReactorTask {
         data: Map,
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
-        match self.state.judge(&loaded.rules, seen, &data) {
+        let compares = loaded.guards.repeats_us > 0;
+        let seen = if compares { Seen { print: print::print(seen.tag, &data), ..seen } } else { seen };
+        let verdict = self.state.judge(&loaded.rules, seen, &data);
+        self.tell_standings(loaded.rules.matching(seen.tag).map(|rule| rule.tag.as_str()));
+        match verdict {
             Verdict::Ignore | Verdict::Skip => Ok(true),
             Verdict::Loop { cause } => {
                 report::chain_cut(&self.bus, seen.tag, &cause);
                 Ok(true)
             }
-            Verdict::React { paths, depth, limited } => {
-                limited.iter().for_each(|limited| report::limited(&self.bus, seen.tag, limited));
-                if paths.is_empty() {
+            Verdict::React { steps, depth, limited } => {
+                limited.iter().for_each(|limited| report::limited(&self.bus, seen.tag, limited, &loaded.guards));
+                if steps.is_empty() {
                     return Ok(true);
                 }
-                let plan = self.render(loaded, paths, tag, data).await;
+                let plan = self.render(loaded, steps.clone(), tag, data).await;
                 plan.warnings.iter().for_each(|warning| report::warning(&self.bus, seen.tag, warning));
                 plan.faults.iter().for_each(|fault| report::fault(&self.bus, seen.tag, fault));
-                self.react(plan.chunks, seen, depth, stop).await
+                let mut outcomes = Outcomes::of(&steps, &plan);
+                if !self.react(plan.chunks, seen, depth, &mut outcomes, stop).await? {
+                    return Ok(false);
+                }
+                self.note(outcomes, loaded, seen);
+                Ok(true)
             }
         }
+    }
+
+    /// Notes how the rules did, and tells of those that are switched off or on by it.
+    fn note(&mut self, outcomes: Outcomes, loaded: &Loaded, seen: Seen<'_>) {
+        for (rule, outcome) in &outcomes.0 {
+            if let Some(news) = self.state.note_outcome(rule, *outcome, seen.stamp_us) {
+                report::breaker(&self.bus, seen.tag, rule, &news, &loaded.guards);
+            }
+        }
+        self.tell_standings(outcomes.0.keys().map(String::as_str));
+    }
+
+    /// Lets those who ask for the rules know how these do.
+    fn tell_standings<'a>(&self, rules: impl Iterator<Item = &'a str>) {
+        let mut rules = rules.peekable();
+        if rules.peek().is_none() {
+            return;
+        }
+        self.told.send_modify(|told| {
+            for rule in rules {
+                told.insert(rule.to_owned(), self.state.standing(rule));
+            }
+        });
     }
 
     /// Stores what an event sets off, and then does it. False if it could not be stored.
@@ -191,6 +229,7 @@ impl ReactorTask {
         chunks: Vec<Chunk>,
         seen: Seen<'_>,
         depth: u32,
+        outcomes: &mut Outcomes,
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
         if chunks.is_empty() {
@@ -207,8 +246,10 @@ impl ReactorTask {
         }
         let Some(entries) = self.store(seen.offset, entries, stop).await? else { return Ok(false) };
         for entry in entries {
-            if !self.perform(entry, stop).await? {
-                break;
+            let rule = entry.chunk.rule.clone();
+            match self.perform(entry, stop).await? {
+                Some(outcome) => outcomes.note(&rule, outcome),
+                None => break,
             }
         }
         Ok(true)
@@ -230,27 +271,27 @@ impl ReactorTask {
         }
     }
 
-    /// Carries out a reaction, and notes that. False if the master is stopping and cannot: it stays unfinished, and so
+    /// Carries out a reaction, and notes that. Nothing if the master is stopping and cannot: it stays unfinished, and so
     /// must those behind it.
-    async fn perform(&mut self, entry: Entry, stop: &CancellationToken) -> Result<bool, RunError> {
+    async fn perform(&mut self, entry: Entry, stop: &CancellationToken) -> Result<Option<Outcome>, RunError> {
         let cause = entry.jid.as_ref().map_or_else(|| entry.key.clone(), |jid| jid.as_str().to_owned());
         self.state.note_cause(cause, entry.depth);
         let failed = match command(&entry) {
             Ok(command) => match self.ask(command, entry.depth, stop).await {
                 Some(done) => done.err().map(|error| failure(&entry.chunk, &error)),
-                None => return Ok(false),
+                None => return Ok(None),
             },
             Err(error) => Some(error.to_string()),
         };
+        let outcome = if failed.is_some() { Outcome::Failed } else { Outcome::Good };
         if let Some(error) = failed {
-            let fault = Fault { sls: Some(entry.chunk.sls), line: None, id: Some(entry.chunk.id), error };
-            report::fault(&self.bus, &entry.tag, &fault);
+            report::fault(&self.bus, &entry.tag, &Fault::of(entry.chunk, error));
         }
         if let Err(error) = self.off(move |outbox| outbox.done(entry.n)).await? {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "reaction is not known to be done; it may happen again after a restart");
         }
-        Ok(true)
+        Ok(Some(outcome))
     }
 
     /// Asks at the door, again and again if the master is not able to answer. Nothing if it is stopping meanwhile.
@@ -289,11 +330,11 @@ impl ReactorTask {
     }
 
     /// Renders an event's files on a thread that may be busy for a while.
-    async fn render(&mut self, loaded: &Arc<Loaded>, paths: Vec<String>, tag: &Tag, data: Map) -> Plan {
+    async fn render(&mut self, loaded: &Arc<Loaded>, steps: Vec<Step>, tag: &Tag, data: Map) -> Plan {
         let mut files = self.files.take().unwrap_or_default();
         let (loaded, event) = (Arc::clone(loaded), tag.clone());
         let work = move || {
-            let plan = plan::plan(&loaded, &mut files, &paths, &event, &data);
+            let plan = plan::plan(&loaded, &mut files, &steps, &event, &data);
             (files, plan)
         };
         match tokio::task::spawn_blocking(work).await {
@@ -303,7 +344,7 @@ impl ReactorTask {
             }
             Err(_) => {
                 let error = format!("Exception encountered while compiling reactions for event {tag}");
-                let fault = Fault { sls: None, line: None, id: None, error };
+                let fault = Fault { error, ..Fault::default() };
                 Plan { faults: vec![fault], ..Plan::default() }
             }
         }
@@ -374,6 +415,29 @@ impl std::fmt::Debug for ReactorTask {
     }
 }
 
+/// How the rules of one event did: a rule is good if all of its reactions are. One that had nothing to do is not in it.
+#[derive(Debug, Default)]
+struct Outcomes(BTreeMap<String, Outcome>);
+
+impl Outcomes {
+    /// Begins with what is known before anything happens. What is wrong with the files together is so for each rule.
+    fn of(steps: &[Step], plan: &Plan) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        for fault in &plan.faults {
+            let blamed = steps.iter().filter(|step| fault.rule.as_ref().is_none_or(|rule| *rule == step.rule));
+            blamed.for_each(|step| outcomes.note(&step.rule, Outcome::Failed));
+        }
+        outcomes
+    }
+
+    fn note(&mut self, rule: &str, outcome: Outcome) {
+        let noted = self.0.entry(rule.to_owned()).or_insert(outcome);
+        if outcome == Outcome::Failed {
+            *noted = outcome;
+        }
+    }
+}
+
 /// Builds the command of an entry, with the jid that was chosen for it.
 fn command(entry: &Entry) -> Result<Command, reactions::ReactionError> {
     let mut command = reactions::build(&entry.chunk, &entry.key)?.command;
@@ -386,9 +450,7 @@ fn command(entry: &Entry) -> Result<Command, reactions::ReactionError> {
 /// Says in Salt's words what failed.
 fn failure(chunk: &Chunk, error: &CommandError) -> String {
     let state = reactions::kind_name(&chunk.state);
-    let known = state != "runner" || crate::runners::find(&chunk.fun).is_some();
-    let what = if known { error.to_string() } else { "function not available".to_owned() };
-    format!("Reactor '{}' failed to execute {state} '{}': {what}", chunk.id, chunk.fun)
+    format!("Reactor '{}' failed to execute {state} '{}': {error}", chunk.id, chunk.fun)
 }
 
 /// Waits; tells whether the master goes on.

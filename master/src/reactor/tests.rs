@@ -1,5 +1,7 @@
 //! What `reactor` promises, tested.
 
+mod recorded;
+
 use std::path::Path;
 
 use proto::map;
@@ -16,8 +18,6 @@ use crate::runners::fake::{self, Asked, FakeDoor, json};
 
 /// The files of the recording, and the seeds' as they are printed.
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reactor/testdata");
-const LAB: &str = include_str!("testdata/lab.conf");
-const RECORDED: &str = include_str!("testdata/recorded.jsonl");
 
 fn rules(conf: &str) -> (Vec<ReactorEntry>, Vec<yaml::Warning>) {
     let (value, marks) = yaml::load_marked(conf, &Source { name: "reactor.conf" }).unwrap();
@@ -29,176 +29,19 @@ fn config(folder: &Path, conf: &str) -> ReactorConfig {
         rules: rules(conf).0,
         file_roots: vec![Path::new(DATA).join("salt"), Path::new(DATA).join("seeds/000")],
         max_age: Duration::from_secs(600),
+        guards: GuardsConfig::default(),
         path: folder.join("reactor.db"),
         opts: map! { "id" => "vm_master" },
     }
 }
 
-fn lab() -> String {
-    LAB.replace("/opt/salt-lab/labR/srv/reactor", &format!("{DATA}/sls"))
-}
-
 /// Plans what an event sets off, without any part running.
 fn planned(conf: &str, tag: &str, data: &Map) -> (Vec<Command>, plan::Plan) {
-    let loaded = Loaded::new(config(Path::new("/nonexistent"), conf));
+    let loaded = Loaded::new(config(Path::new("/nonexistent"), conf), Vec::new());
     let tag = Tag::parse(tag).unwrap();
-    let paths: Vec<String> = loaded.rules.matching(tag.as_str()).flat_map(|rule| rule.paths.clone()).collect();
-    let plan = plan::plan(&loaded, &mut Files::default(), &paths, &tag, data);
+    let steps: Vec<rules::Step> = loaded.rules.matching(tag.as_str()).flat_map(|rule| rule.steps()).collect();
+    let plan = plan::plan(&loaded, &mut Files::default(), &steps, &tag, data);
     (plan.chunks.iter().map(|chunk| reactions::build(chunk, "").unwrap().command).collect(), plan)
-}
-
-fn job_json(job: PublishRequest) -> serde_json::Value {
-    let tgt_type = job.tgt_type.as_str();
-    Value::from(map! { "tgt" => job.tgt, "tgt_type" => tgt_type, "fun" => job.fun, "arg" => job.arg }).to_json()
-}
-
-fn run_json(fun: &str, arg: Vec<Value>, kwarg: Map) -> serde_json::Value {
-    let args = crate::runners::Args { arg, kwarg };
-    Value::from(map! { "fun" => format!("runner.{fun}"), "fun_args" => args.as_fun_args() }).to_json()
-}
-
-/// Takes out the only thing that differs from the recorded host.
-fn without_os(text: String) -> String {
-    let os = grains::read(&Map::new()).text("os").unwrap_or_default().to_owned();
-    text.replace(&format!("\"{os}\""), "\"Debian\"")
-}
-
-#[test]
-fn every_recorded_file_does_what_it_did_there() {
-    for line in RECORDED.lines() {
-        let recorded: serde_json::Value = serde_json::from_str(line).unwrap();
-        let tag = recorded["tag"].as_str().unwrap();
-        let Value::Map(data) = Value::from_json(&recorded["data"]) else { panic!("a map") };
-        let (mut jobs, mut runs) = (Vec::new(), Vec::new());
-        for command in planned(&lab(), tag, &data).0 {
-            match command {
-                Command::Publish(job) => jobs.push(job_json(job)),
-                // Not recorded: Salt refuses it before it says anything.
-                Command::Run { fun, .. } if fun == "nosuch.fn" => {}
-                Command::Run { fun, arg, kwarg } => runs.push(run_json(&fun, arg, kwarg)),
-                _ => {}
-            }
-        }
-        // The printed sh.sls is mended here; Salt refuses it.
-        if tag != "salt/beacon/m1/sh/1" {
-            assert_eq!(without_os(serde_json::to_string(&jobs).unwrap()), recorded["jobs"].to_string(), "{tag}");
-        }
-        assert_eq!(serde_json::to_string(&runs).unwrap(), recorded["runs"].to_string(), "{tag}");
-    }
-}
-
-#[test]
-fn wheel_reactions_change_keys_and_other_types_are_refused() {
-    let commands = planned(&lab(), "lab/wheel", &Map::new()).0;
-    assert_eq!(commands[0], Command::KeyList);
-    assert!(matches!(&commands[1], Command::KeyFinger(keys) if keys.globs == ["m1"]));
-    let check = |tag: &str, expected: &str| {
-        let (commands, plan) = planned(&lab(), tag, &map! { "id" => "m1" });
-        assert_eq!(commands, []);
-        assert!(plan.faults[0].error.contains(expected), "{tag}: {:?}", plan.faults);
-    };
-    check("lab/caller", "Reactor 'c1' failed to execute caller 'test.arg': not supported in this version");
-    check("lab/py", "the renderer 'py' is not supported");
-    check("lab/err/jinja", "Failed to render");
-    check("lab/err/yaml", "Failed to render");
-    check("lab/err/dup", "Failed to render");
-    check("lab/err/notgt", "Reactor 'e' failed to execute local 'test.ping'");
-    check("lab/err/type", "ReactWrap is missing a wrapper function for 'bogus'");
-    check("lab/err/nofile", "File missing or not found.");
-}
-
-#[test]
-fn one_wrong_declaration_drops_the_list_and_one_wrong_file_only_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("good.sls", "a:\n  local.test.ping:\n    - tgt: m1\n");
-    write("empty.sls", "b:\n  local:\n    - tgt: m1\n");
-    write("wrong.sls", "c: [\n");
-    let dir = folder.path().display();
-    let conf = format!(
-        "reactor:\n  - high: ['{dir}/good.sls', '{dir}/empty.sls']\n  - file: ['{dir}/wrong.sls', '{dir}/good.sls']\n"
-    );
-    let (commands, plan) = planned(&conf, "high", &Map::new());
-    assert_eq!(commands, []);
-    let expected = format!(
-        "Unable to render reactions for event high due to errors ([\"No function declared in state 'b' in SLS \
-         '{dir}/empty.sls'\"]) in one or more of the sls files (['{dir}/good.sls', '{dir}/empty.sls'])"
-    );
-    assert_eq!(plan.faults[0].error, expected);
-    let (commands, plan) = planned(&conf, "file", &Map::new());
-    assert_eq!((commands.len(), plan.faults.len()), (1, 1));
-}
-
-/// Seed 004: `reactor.conf` and `sh.sls` as they are printed.
-#[test]
-fn the_printed_sh_reactor_tells_slack() {
-    // The page has non-breaking spaces; those of the configuration are not the reactor's to mend.
-    let conf = &include_str!("testdata/seeds/004/reactor.conf").replace('\u{a0}', " ");
-    let (entries, warnings) = rules(conf);
-    assert_eq!((entries.len(), warnings.len()), (1, 1));
-    let conf = conf.replace("/srv/reactor", &format!("{DATA}/seeds/004"));
-    let data = map! { "id" => "m1", "user" => "root", "cmd" => "/usr/bin/ls",
-    "args" => vec!["ls", "-l"], "_stamp" => "2026-11-21T00:46:34.646402+00:00" };
-    let (mut commands, plan) = planned(&conf, "salt/beacon/m1/sh/42", &data);
-    assert_eq!(plan.faults, []);
-    // The key that is indented less, and the non-breaking spaces.
-    assert_eq!(plan.warnings.len(), 3, "{:?}", plan.warnings);
-    let Command::Publish(job) = commands.remove(0) else { panic!("a job") };
-    let expected = json(
-        r#"{"tgt":"m1","tgt_type":"glob","fun":"slack.post_message","arg":[{"__kwarg__":true,
-        "channel":"[Slack Channel Name]","api_key":"[Slack API Key]",
-        "message":"m1 : user root ran command /usr/bin/ls with arguments ['ls', '-l'].","from_name":"Sh Bot"}]}"#,
-    );
-    assert_eq!(job_json(job).to_string(), expected.to_json().to_string());
-    assert_eq!(commands, []);
-}
-
-/// Seed 000: `if_down_shutdown.sls` as it is printed.
-#[test]
-fn the_printed_interface_reactor_runs_on_the_device() {
-    let conf = include_str!("testdata/seeds/000/reactor.conf");
-    let Value::Map(data) =
-        json(r#"{"host":"router1","yang_message":{"interfaces":{"interface":{"xe-0/0/1":{"state":"down"}}}}}"#)
-    else {
-        panic!("a map")
-    };
-    // The option is printed four spaces deep, as it stands in the document.
-    let (mut commands, plan) = planned(conf, "napalm/syslog/junos/INTERFACE_DOWN/router1", &data);
-    assert_eq!(plan.faults, []);
-    assert_eq!(plan.warnings.len(), 1);
-    let kwarg = map! { "tgt" => "router1", "function" => "net.load_template",
-    "template_name" => "salt://templates/shut_interface.jinja", "interface_name" => "xe-0/0/1" };
-    assert_eq!(commands.remove(0), Command::Run { fun: "proxy.execute".into(), arg: Vec::new(), kwarg });
-}
-
-#[test]
-fn the_other_forms_of_the_interface_reactor_mean_the_same() {
-    let check = |file: &str, arg: &str, kwarg: &str| {
-        let conf = format!("reactor: [{{x: '{DATA}/sls/{file}.sls'}}]");
-        let Value::Map(data) = json(r#"{"host":"r1","yang_message":{"interfaces":{"interface":{"xe0":{}}}}}"#) else {
-            panic!("a map")
-        };
-        let expected = match (json(arg), json(kwarg)) {
-            (Value::List(arg), Value::Map(kwarg)) => Command::Run { fun: "proxy.execute".into(), arg, kwarg },
-            _ => panic!("a list and a map"),
-        };
-        assert_eq!(planned(&conf, "x", &data).0, [expected], "{file}");
-    };
-    let template = "salt://templates/shut_interface.jinja";
-    check(
-        "if_args",
-        "[]",
-        &format!(
-            r#"{{"tgt":"r1","salt_function":"test.arg","template_name":"{template}","interface_name":"xe0","events":true}}"#
-        ),
-    );
-    check("if_argslist", "[]", r#"{"tgt":"r1","salt_function":"test.arg","interface_name":"xe0","events":true}"#);
-    check("if_arg", r#"["r1","test.arg"]"#, r#"{"interface_name":"xe0","events":true}"#);
-    check(
-        "if_py3",
-        "[]",
-        &format!(r#"{{"tgt":"r1","function":"test.arg","template_name":"{template}","interface_name":"xe0"}}"#),
-    );
 }
 
 /// A reactor that runs, with a bus and a door of its own.
@@ -223,6 +66,10 @@ impl Rig {
     /// Starts the reactor with one-line files: tag, then what the file says.
     fn start(&mut self, rules: &[(&str, &str)], max_age: Duration) -> Reactor {
         let config = ReactorConfig { max_age, ..self.config(rules) };
+        self.start_with(config)
+    }
+
+    fn start_with(&mut self, config: ReactorConfig) -> Reactor {
         let (reactor, task) = Reactor::open(config, self.bus.clone(), self.door.clone()).unwrap();
         let stop = CancellationToken::new();
         self.running = Some((stop.clone(), tokio::spawn(task.run(stop))));
@@ -388,7 +235,7 @@ async fn errors_and_repairs_are_events() {
     rig.fire("bad").await;
     let (_, error) = fake::next(&mut rig.reports("error")).await;
     assert_eq!((error.text("tag"), error.at("line")), (Some("bad"), Some(&2.into())));
-    assert_eq!(error.text("sls"), Some(rig.folder.path().join("0.sls").to_str().unwrap()));
+    assert_eq!(error.text("file"), Some(rig.folder.path().join("0.sls").to_str().unwrap()));
     rig.fire("odd").await;
     rig.job().await;
     let (_, warning) = fake::next(&mut rig.reports("warning")).await;
@@ -397,7 +244,7 @@ async fn errors_and_repairs_are_events() {
     let mut errors = rig.reports("error");
     fake::next(&mut errors).await;
     let (_, error) = fake::next(&mut errors).await;
-    assert_eq!(error.text("error"), Some("Reactor 'a' failed to execute runner 'no.such': function not available"));
+    assert_eq!(error.text("reason"), Some("Reactor 'a' failed to execute runner 'no.such': function not available"));
 }
 
 #[tokio::test]
@@ -407,7 +254,7 @@ async fn a_job_without_minions_is_an_error_event() {
     rig.start(&[("a", PING)], AGE);
     rig.fire("a").await;
     let (_, error) = fake::next(&mut rig.reports("error")).await;
-    let text = error.text("error").unwrap();
+    let text = error.text("reason").unwrap();
     assert!(text.starts_with("Reactor 'a' failed to execute local 'test.ping': No minions matched"), "{text}");
 }
 
@@ -459,9 +306,99 @@ async fn list_and_test_show_and_run_nothing() {
     assert_eq!(shown.get("rules").unwrap().as_list().unwrap().len(), 2);
     let reaction = &shown.get("reactions").unwrap().as_list().unwrap()[0];
     assert_eq!((reaction.get("type"), reaction.get("tgt")), (Some(&"local".into()), Some(&"a/1".into())));
-    let error = shown.get("errors").unwrap().as_list().unwrap()[0].get("error").unwrap().as_str().unwrap();
+    let error = shown.get("errors").unwrap().as_list().unwrap()[0].get("reason").unwrap().as_str().unwrap();
     assert!(error.contains("'bogus'"), "{error}");
     assert!(reactor.test("", Map::new()).await.is_err());
     rig.stop().await;
     assert_eq!(rig.asked.rest(), []);
+}
+
+#[tokio::test]
+async fn rules_are_added_and_deleted_while_running() {
+    let mut rig = Rig::new();
+    let reactor = rig.start(&[("a/*", PING)], AGE);
+    let file = vec![rig.folder.path().join("0.sls").display().to_string()];
+    let answer = |status: bool, comment: &str| Value::from(map! { "status" => status, "comment" => comment });
+    assert_eq!(reactor.add("b/*", file.clone()), Ok(answer(true, "Reactor added.")));
+    assert_eq!(reactor.add("b/*", file.clone()), Ok(answer(false, "Reactor already exists.")));
+    assert!(reactor.add("", file.clone()).is_err() && reactor.add("c", Vec::new()).is_err());
+    rig.fire("b/1").await;
+    assert_eq!(rig.job().await.1.tgt, "b/1".into());
+    // What was added outlives a reload, what was deleted does not.
+    assert_eq!(reactor.delete("a/*"), answer(true, "Reactor deleted."));
+    assert_eq!(reactor.delete("a/*"), answer(false, "Reactor does not exists."));
+    assert_eq!(reactor.list(), vec![map! { "b/*" => file.clone() }].into());
+    reactor.reload(rig.config(&[("a/*", PING)])).await;
+    assert_eq!(reactor.list(), vec![map! { "a/*" => file.clone() }, map! { "b/*" => file }].into());
+    assert_eq!(reactor.delete("b/*"), answer(true, "Reactor deleted."));
+    rig.fire("b/2").await;
+    rig.fire("a/2").await;
+    assert_eq!(rig.job().await.1.tgt, "a/2".into());
+}
+
+/// Waits until the counts of the first rule are these: fired, failed, deduplicated, skipped.
+async fn counted(reactor: &Reactor, expected: [u64; 4]) {
+    let mut standings = reactor.standings.clone();
+    let done = |standings: &Standings| {
+        let counts = standings.values().next().map(|standing| standing.counts).unwrap_or_default();
+        [counts.fired, counts.failed, counts.deduplicated, counts.skipped] == expected
+    };
+    standings.wait_for(done).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rule_that_only_fails_is_switched_off_and_told() {
+    let mut rig = Rig::new();
+    let failing = "a: {local.test.ping: []}";
+    let guards =
+        GuardsConfig { breaker_failures: 2, breaker_open: Duration::from_secs(3_600), ..GuardsConfig::default() };
+    let config = ReactorConfig { guards, ..rig.config(&[("a", failing)]) };
+    let reactor = rig.start_with(config);
+    for _ in 0..3 {
+        rig.fire("a").await;
+    }
+    let (_, news) = fake::next(&mut rig.reports("breaker")).await;
+    assert_eq!((news.text("rule"), news.text("state")), (Some("a"), Some("open")));
+    assert_eq!((news.at("failures"), news.at("open_s")), (Some(&2.into()), Some(&Value::Float(3_600.0))));
+    let (_, error) = fake::next(&mut rig.reports("error")).await;
+    assert_eq!((error.text("rule"), error.text("id")), (Some("a"), Some("a")));
+    counted(&reactor, [2, 2, 0, 1]).await;
+    let shown = reactor.show();
+    let rule = &shown.as_list().unwrap()[0];
+    assert_eq!((rule.get("rule"), rule.get("breaker")), (Some(&"a".into()), Some(&"open".into())));
+    assert!(rule.get("open_until").is_some_and(|until| !until.is_null()));
+}
+
+#[tokio::test]
+async fn a_repeated_event_sets_nothing_off_while_the_window_is_open() {
+    let mut rig = Rig::new();
+    let guards = GuardsConfig { dedup_window: Duration::from_secs(3_600), ..GuardsConfig::default() };
+    let config = ReactorConfig { guards, ..rig.config(&[("a/*", PING)]) };
+    let reactor = rig.start_with(config);
+    for tag in ["a/1", "a/1", "a/1", "a/2"] {
+        rig.fire(tag).await;
+    }
+    assert_eq!((rig.job().await.1.tgt, rig.job().await.1.tgt), ("a/1".into(), "a/2".into()));
+    let (_, told) = fake::next(&mut rig.reports("deduplicated")).await;
+    assert_eq!((told.text("rule"), told.at("dropped")), (Some("a/*"), Some(&1.into())));
+    counted(&reactor, [2, 0, 2, 0]).await;
+}
+
+#[tokio::test]
+async fn a_wheel_reaction_tells_what_it_does_as_reactor() {
+    let mut rig = Rig::new();
+    rig.start(&[("a", "w: {wheel.key.accept: [{match: m1}]}")], AGE);
+    rig.fire("a").await;
+    let (_, told) = fake::next(&mut fake::events(&rig.bus, "salt/wheel/*/ret")).await;
+    assert_eq!((told.text("fun"), told.text("user")), (Some("wheel.key.accept"), Some("Reactor")));
+    assert_eq!(told.at("return"), Some(&json(r#"{"minions": ["m1"]}"#)));
+}
+
+#[tokio::test]
+async fn a_test_of_the_reactors_own_events_shows_nothing() {
+    let mut rig = Rig::new();
+    let reactor = rig.start(&[("*", PING)], AGE);
+    let own = reactor.test("salt/run/1/ret", map! { "user" => "Reactor" }).await.unwrap();
+    assert!(own.get("ignored").is_some() && own.get("reactions").is_none());
+    assert!(reactor.test("halite/reactor/error", Map::new()).await.unwrap().get("ignored").is_some());
 }

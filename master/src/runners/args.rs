@@ -24,20 +24,20 @@ impl Args {
     }
 
     /// Takes out the parameter of this name, which stands at this place among the positional ones.
-    pub(super) fn take(&mut self, place: usize, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, place: usize, name: &str) -> Option<Value> {
         let named = self.kwarg.take(name);
         // A null is as good as nothing: Python's default.
         self.arg.get_mut(place).map(std::mem::take).or(named).filter(|value| !value.is_null())
     }
 
     /// Like [`Args::take`], for a parameter that must be there.
-    pub(super) fn need(&mut self, place: usize, name: &str, usage: &str) -> Result<Value, CommandError> {
+    pub(crate) fn need(&mut self, place: usize, name: &str, usage: &str) -> Result<Value, CommandError> {
         let missing = || invalid(&format!("missing 1 required positional argument: '{name}'"), usage);
         self.take(place, name).ok_or_else(missing)
     }
 
     /// Like [`Args::need`], for text; numbers count, because a jid on the command line looks like one.
-    pub(super) fn need_text(&mut self, place: usize, name: &str, usage: &str) -> Result<String, CommandError> {
+    pub(crate) fn need_text(&mut self, place: usize, name: &str, usage: &str) -> Result<String, CommandError> {
         match self.need(place, name, usage)? {
             Value::Str(text) => Ok(text),
             Value::Int(number) => Ok(number.to_string()),
@@ -46,7 +46,7 @@ impl Args {
     }
 
     /// Refuses what was given beyond `places` positional arguments, and every name that was not taken.
-    pub(super) fn finish(self, places: usize, usage: &str) -> Result<(), CommandError> {
+    pub(crate) fn finish(self, places: usize, usage: &str) -> Result<(), CommandError> {
         if self.arg.len() > places {
             let text = format!("takes {places} positional arguments but {} were given", self.arg.len());
             return Err(invalid(&text, usage));
@@ -63,6 +63,6 @@ pub(super) fn is_internal(name: &Value) -> bool {
     name.as_str().is_some_and(|name| name.starts_with("__"))
 }
 
-pub(super) fn invalid(what: &str, usage: &str) -> CommandError {
+pub(crate) fn invalid(what: &str, usage: &str) -> CommandError {
     CommandError::Invalid(format!("Passed invalid arguments: {what}; usage: {usage}"))
 }

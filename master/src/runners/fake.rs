@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use proto::ids::Jid;
+use proto::ids::{Jid, MinionId};
 use proto::tag::Tag;
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
 use super::{Answer, Ask};
 use crate::bus::{Bus, BusConfig, EventQuery, Since, Subscription};
-use crate::command::{Caller, Command, CommandError, Published, Reply};
+use crate::command::{Caller, Command, CommandError, KeyFingers, KeyLists, Published, Reply};
 
 /// How many commands a test may leave unread.
 const ASKED: usize = 10_000;
@@ -64,6 +64,17 @@ impl FakeDoor {
         answer.unwrap_or(Ok(Value::Null)).map(Reply::Value)
     }
 
+    /// Knows `m1` and `m2`, both accepted.
+    fn keys(&self, what: &str) -> Result<Reply, CommandError> {
+        let [m1, m2] = ["m1", "m2"].map(|id| MinionId::parse(id).unwrap());
+        Ok(match what {
+            "fingers" => {
+                Reply::KeyFingers(KeyFingers { local: Vec::new(), keys: vec![("minions", m1, "88:cf".to_owned())] })
+            }
+            _ => Reply::Keys(KeyLists { accepted: vec![m1, m2], ..KeyLists::default() }),
+        })
+    }
+
     async fn publish(&self, caller: Caller, jid: Jid, fun: Value) -> Result<Reply, CommandError> {
         // Being busy passes; any other answer stays.
         if let Err(error) = self.reply("publish") {
@@ -103,9 +114,14 @@ impl Ask for FakeDoor {
                     };
                     self.publish(caller, jid, request.fun).await
                 }
+                Command::KeyFinger(_) => self.keys("fingers"),
+                Command::KeyList => self.keys("keys"),
                 Command::ReactorList => self.reply("reactor"),
                 Command::Run { fun, arg, kwarg } => {
                     super::run(self, &self.bus, caller, &fun, arg, kwarg).await.map(Reply::Value)
+                }
+                Command::Wheel { fun, arg, kwarg } => {
+                    crate::wheel::run(self, &self.bus, caller, &fun, arg, kwarg).await.map(Reply::Value)
                 }
                 _ => Ok(Reply::Done),
             }

@@ -63,7 +63,7 @@ pub struct RunnerContext<'a> {
 
 impl RunnerContext<'_> {
     /// Asks for something that is answered with a value.
-    async fn value(&self, command: Command) -> Result<Value, CommandError> {
+    pub(crate) async fn value(&self, command: Command) -> Result<Value, CommandError> {
         match self.door.ask(self.caller.clone(), command).await? {
             Reply::Value(value) => Ok(value),
             Reply::Done => Ok(Value::Bool(true)),
@@ -88,7 +88,7 @@ pub struct Function {
     pub name: &'static str,
     /// How it is called, for people.
     pub usage: &'static str,
-    run: for<'a> fn(RunnerContext<'a>, Args) -> Answer<'a, Value>,
+    run: Run,
 }
 
 /// Returns all runners, alphabetical.
@@ -112,32 +112,61 @@ pub async fn run(
     arg: Vec<Value>,
     kwarg: Map,
 ) -> Result<Value, CommandError> {
-    let jid = door.new_jid().await?;
-    let args = Args { arg, kwarg };
-    let Some(function) = find(fun) else {
-        let text = format!("'{fun}' is not available.");
-        let ret = map! { "success" => false, "return" => text.as_str(), "retcode" => RETCODE_UNAVAILABLE, "fun" => fun,
-        "fun_args" => args.as_fun_args(), "jid" => &jid, "user" => caller.user.as_str() };
-        bus.try_fire(Tag::run_ret("run", &jid), &ret);
-        return Err(CommandError::NotFound(text));
-    };
-    let mut data = map! { "fun" => format!("runner.{fun}"), "jid" => &jid, "user" => caller.user.as_str(),
-    "fun_args" => args.as_fun_args() };
-    bus.try_fire(Tag::run_new("run", &jid), &data);
-    let done = (function.run)(RunnerContext { door, caller: &caller }, args).await;
-    match &done {
-        Ok(value) => {
-            data.set("return", value.clone());
-            data.set("success", true);
+    let call = Call { room: "run", kind: "runner", fun, run: find(fun).map(|function| function.run) };
+    call.perform(door, bus, caller, Args { arg, kwarg }).await
+}
+
+/// What runs a function.
+pub(crate) type Run = for<'a> fn(RunnerContext<'a>, Args) -> Answer<'a, Value>;
+
+/// A call of a function on the master, told on the bus as `salt/<room>/<jid>/new` and `…/ret`.
+pub(crate) struct Call<'a> {
+    /// `run` or `wheel`.
+    pub(crate) room: &'static str,
+    /// What events put before the function: `runner` or `wheel`.
+    pub(crate) kind: &'static str,
+    /// The function, as it was asked for.
+    pub(crate) fun: &'a str,
+    /// Nothing if there is no such function.
+    pub(crate) run: Option<Run>,
+}
+
+impl Call<'_> {
+    /// Runs the function.
+    pub(crate) async fn perform(
+        self,
+        door: &dyn Ask,
+        bus: &Bus,
+        caller: Caller,
+        args: Args,
+    ) -> Result<Value, CommandError> {
+        let Call { room, kind, fun, run } = self;
+        let jid = door.new_jid().await?;
+        let Some(run) = run else {
+            let text = format!("'{fun}' is not available.");
+            let ret = map! { "success" => false, "return" => text.as_str(), "retcode" => RETCODE_UNAVAILABLE,
+            "fun" => fun, "fun_args" => args.as_fun_args(), "jid" => &jid, "user" => caller.user.as_str() };
+            bus.try_fire(Tag::run_ret(room, &jid), &ret);
+            return Err(CommandError::NotFound(text));
+        };
+        let mut data = map! { "fun" => format!("{kind}.{fun}"), "jid" => &jid, "user" => caller.user.as_str(),
+        "fun_args" => args.as_fun_args() };
+        bus.try_fire(Tag::run_new(room, &jid), &data);
+        let done = run(RunnerContext { door, caller: &caller }, args).await;
+        match &done {
+            Ok(value) => {
+                data.set("return", value.clone());
+                data.set("success", true);
+            }
+            Err(error) => {
+                data.set("return", format!("Exception occurred in {kind} {fun}: {error}"));
+                data.set("success", false);
+                data.set("retcode", RETCODE_FAILED);
+            }
         }
-        Err(error) => {
-            data.set("return", format!("Exception occurred in runner {fun}: {error}"));
-            data.set("success", false);
-            data.set("retcode", RETCODE_FAILED);
-        }
+        bus.try_fire(Tag::run_ret(room, &jid), &data);
+        done
     }
-    bus.try_fire(Tag::run_ret("run", &jid), &data);
-    done
 }
 
 #[cfg(test)]

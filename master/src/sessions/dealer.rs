@@ -14,8 +14,9 @@ use transport::{Established, Incoming, Link, LinkClosed, Multipart};
 use super::control::{Control, Inbox};
 use super::inflight::{Inflight, Load};
 use super::requests::Contest;
-use super::{LIMBO, LIMBO_MESSAGE, SessionParts};
+use super::{LIMBO, LIMBO_MESSAGE, LOOK_AGAIN, SessionParts};
 use crate::bus::{CommitError, Committed};
+use crate::keys::Vouching;
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,10 @@ pub(super) struct Dealer<'a> {
     pub(super) spoiled: u64,
     /// A request for a session that another process may hold.
     pub(super) contest: Option<Contest>,
+    /// The grains that are to vouch for a pending key, as the peer said last.
+    pub(super) vouching: Option<Vouching>,
+    /// How often it has said some.
+    pub(super) vouched: u32,
     /// The place of a session without rights, and how long it may keep it.
     limbo: Option<(OwnedSemaphorePermit, Instant)>,
 }
@@ -102,6 +107,8 @@ pub(super) async fn run(mut peer: Established, key: [u8; 32], parts: SessionPart
         denied: 0,
         spoiled: 0,
         contest: None,
+        vouching: None,
+        vouched: 0,
         limbo: None,
     };
     let ended = dealer.run(control, &stop).await;
@@ -159,9 +166,12 @@ impl Dealer<'_> {
         if let Err(ended) = self.judge().await {
             return ended;
         }
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let full = self.inflight.is_full() || self.contest.is_some();
             let limbo = self.limbo.as_ref().map(|(_, until)| *until);
+            let waits = self.phase == Phase::Limbo(SessionState::Pending);
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(Ended::Stopping),
@@ -178,6 +188,8 @@ impl Dealer<'_> {
                 () = tokio::time::sleep_until(limbo.unwrap_or_else(Instant::now)), if limbo.is_some() => {
                     Err(Ended::LimboOver)
                 }
+                // The lists that let keys in may have been edited.
+                _ = look.tick(), if waits => self.rejudge().await,
             };
             if let Err(ended) = step {
                 return ended;
@@ -207,13 +219,14 @@ impl Dealer<'_> {
 
     fn leave_limbo(&mut self) {
         self.limbo = None;
+        self.vouching = None;
         self.peer.link.limit_messages(usize::MAX);
         self.phase = Phase::Accepted;
     }
 
-    async fn rejudge(&mut self) -> Result<(), Ended> {
+    pub(super) async fn rejudge(&mut self) -> Result<(), Ended> {
         let key = PublicKey::X25519(self.key);
-        let judgement = self.parts.keys.judge(&self.id, &key).await;
+        let judgement = self.parts.keys.judge(&self.id, &key, self.vouching.as_ref()).await;
         if self.welcomed == Some(judgement.state) {
             return Ok(());
         }

@@ -39,6 +39,8 @@ use hello::Hellos;
 
 /// How long a session without rights, or a SUB without a session, is kept (design §3).
 const LIMBO: Duration = Duration::from_secs(60);
+/// How often a pending key is judged again while its peer waits: so soon an edit of `autosign_file` counts.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How many sessions without rights there may be, and as many SUBs without an accepted key. Beyond that, newcomers are
 /// told `full` by a silent close. A peer with an accepted key needs no such place.
 const MAX_LIMBO: usize = 1_000;

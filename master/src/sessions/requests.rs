@@ -19,6 +19,7 @@ use super::inflight::Load;
 use super::registry::{Daemon, Opening};
 use crate::bus::{Batch, Mark, NewEvent};
 use crate::jobs::Verdict;
+use crate::keys::Vouching;
 
 /// How often refused tags are told on the bus: the first, and then each time their number has grown tenfold.
 const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
@@ -28,6 +29,9 @@ const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 const MAX_LISTED: usize = 2 * 1024 * 1024;
 /// The most that a minion may have the master remember about it. The grains of a large host have some 20 KiB.
 const MAX_GRAINS: usize = 1024 * 1024;
+
+/// How often a peer without rights may say what vouches for it. It does so once a connection.
+const MAX_VOUCHED: u32 = 4;
 
 /// How much of a load may be neither tag nor data without its events being copied out of it.
 const SLACK: usize = 64 * 1024;
@@ -148,10 +152,25 @@ impl Dealer<'_> {
     /// Opens the session of a daemon, or notes a call.
     async fn session(&mut self, session: SessionRequest) -> Result<(), Ended> {
         self.kind = session.kind;
+        if self.phase == Phase::Limbo(SessionState::Pending) && session.autosign_grains.is_some() {
+            return self.vouch(session).await;
+        }
         if self.phase == Phase::Accepted && session.kind == Kind::Daemon {
             return self.open(session, None);
         }
         self.reply(session.seq, Ok(Value::Null))
+    }
+
+    /// Judges a pending key again, by what its grains say. A peer that guesses may do so a few times only.
+    async fn vouch(&mut self, session: SessionRequest) -> Result<(), Ended> {
+        self.reply(session.seq, Ok(Value::Null))?;
+        self.vouched += 1;
+        if self.vouched > MAX_VOUCHED {
+            tracing::debug!(minion_id = %self.id, "more grains to vouch for a key; they are not looked at");
+            return Ok(());
+        }
+        self.vouching = session.autosign_grains.map(Vouching);
+        self.rejudge().await
     }
 
     /// Takes the id's session, also from the connection to be evicted. If another process has it, that one is asked

@@ -44,7 +44,7 @@ pub struct SessionRequest {
     pub software: String,
     /// All grains, as an encoded map (daemons).
     pub grains: Option<Bytes>,
-    /// Grains that may vouch for a pending key (issue: autosign).
+    /// Grains that may vouch for a pending key.
     pub autosign_grains: Option<Map>,
 }
 

@@ -30,7 +30,7 @@ fn with(limits: Limits, keys: &[(&str, u8, KeyState)]) -> KeysState {
 
 /// A new peer `web1` with key 1 meets a store with these keys.
 fn check(limits: Limits, keys: &[(&str, u8, KeyState)], expected: SessionState, stored: Option<KeyChange>) {
-    let ruling = with(limits, keys).judge(&id("web1"), &key(1));
+    let ruling = with(limits, keys).judge(&id("web1"), &key(1), Advice::Ask);
     assert_eq!((ruling.state, ruling.change), (expected, stored), "{keys:?} {limits:?}");
 }
 
@@ -80,8 +80,8 @@ fn pem_texts_are_compared_without_their_line_ends() {
     let pem = |text: &str| PublicKey::Rsa(text.to_owned());
     let mut state = KeysState::new(OPEN);
     state.apply(&KeyChange { id: id("web1"), key: pem("-----A\nB\nC\n"), from: None, to: Some(Accepted) });
-    assert_eq!(state.judge(&id("web1"), &pem("-----A\r\nB\r\nC")).state, SessionState::Accepted);
-    assert_eq!(state.judge(&id("web1"), &pem("-----A\nB\nD")).state, SessionState::Denied);
+    assert_eq!(state.judge(&id("web1"), &pem("-----A\r\nB\r\nC"), Advice::Ask).state, SessionState::Accepted);
+    assert_eq!(state.judge(&id("web1"), &pem("-----A\nB\nD"), Advice::Ask).state, SessionState::Denied);
 }
 
 fn selection(globs: &[&str]) -> KeySelection {
@@ -132,8 +132,8 @@ fn an_accepted_denied_key_replaces_the_one_before() {
     let chosen = state.choose(Act::Accept, &KeySelection { include_denied: true, ..selection(&["a"]) });
     assert_eq!(chosen.changes, [change("a", 1, Some(Accepted), None), change("a", 2, Some(Denied), Some(Accepted))]);
     chosen.changes.iter().for_each(|change| state.apply(change));
-    assert_eq!(state.judge(&id("a"), &key(2)).state, SessionState::Accepted);
-    assert_eq!(state.judge(&id("a"), &key(1)).state, SessionState::Denied);
+    assert_eq!(state.judge(&id("a"), &key(2), Advice::Ask).state, SessionState::Accepted);
+    assert_eq!(state.judge(&id("a"), &key(1), Advice::Ask).state, SessionState::Denied);
 }
 
 #[test]
@@ -169,7 +169,7 @@ proptest! {
                 0 => state.choose(Act::Accept, &all).changes,
                 1 => state.choose(Act::Reject, &selection(&["*"])).changes,
                 2 => state.choose(Act::Delete, &all).changes,
-                _ => state.judge(&id(&name), &key(n)).change.into_iter().collect(),
+                _ => state.judge(&id(&name), &key(n), Advice::Ask).change.into_iter().collect(),
             };
             changes.iter().for_each(|change| state.apply(change));
             let lists = state.lists();
@@ -180,4 +180,40 @@ proptest! {
             prop_assert!(state.holders.values().all(|ids| ids.len() == 1));
         }
     }
+}
+
+#[test]
+fn lists_decide_on_what_nobody_has_decided_on() {
+    use SessionState as S;
+    let advised = |keys: &[(&str, u8, KeyState)], limits: Limits, advice: Advice| {
+        let ruling = with(limits, keys).judge(&id("web1"), &key(1), advice);
+        (ruling.state, ruling.change)
+    };
+    let from = |from, to| Some(change("web1", 1, from, Some(to)));
+    let auto = Limits { auto_accept: true, ..OPEN };
+    assert_eq!(advised(&[], OPEN, Advice::Accept), (S::Accepted, from(None, Accepted)));
+    assert_eq!(advised(&[("web1", 1, Pending)], OPEN, Advice::Accept), (S::Accepted, from(Some(Pending), Accepted)));
+    assert_eq!(advised(&[], auto, Advice::Hold), (S::Pending, from(None, Pending)));
+    assert_eq!(advised(&[], auto, Advice::Reject), (S::Rejected, from(None, Rejected)));
+    assert_eq!(advised(&[("web1", 1, Pending)], OPEN, Advice::Reject), (S::Rejected, from(Some(Pending), Rejected)));
+    // The stored key is the one that moves.
+    let moved = change("web1", 2, Some(Pending), Some(Rejected));
+    assert_eq!(advised(&[("web1", 2, Pending)], OPEN, Advice::Reject), (S::Rejected, Some(moved)));
+    // What a person has decided stays.
+    assert_eq!(advised(&[("web1", 1, Accepted)], OPEN, Advice::Reject), (S::Accepted, None));
+    assert_eq!(advised(&[("web1", 1, Rejected)], OPEN, Advice::Accept), (S::Rejected, None));
+    // No list makes a thief out of a stranger.
+    assert_eq!(advised(&[("web1", 2, Pending)], OPEN, Advice::Accept).0, S::Denied);
+    assert_eq!(advised(&[("web2", 1, Accepted)], OPEN, Advice::Accept).0, S::Denied);
+    let full = Limits { max_minions: 1, ..OPEN };
+    assert_eq!(advised(&[("web2", 2, Accepted)], full, Advice::Accept), (S::Full, None));
+}
+
+#[test]
+fn what_is_rejected_by_a_list_is_bounded() {
+    let keys: Vec<(String, u8)> =
+        (2..2 + u8::try_from(OPEN.max_pending).unwrap()).map(|n| (format!("m{n}"), n)).collect();
+    let keys: Vec<(&str, u8, KeyState)> = keys.iter().map(|(name, n)| (name.as_str(), *n, Rejected)).collect();
+    let ruling = with(OPEN, &keys).judge(&id("web1"), &key(1), Advice::Reject);
+    assert_eq!((ruling.state, ruling.change), (SessionState::Rejected, None));
 }

@@ -4,7 +4,14 @@ use super::*;
 
 fn entry(index: u32) -> Entry {
     let given = map! { "tgt" => "m1", "order" => 5, "args" => vec![Value::from(map! { "a" => Value::Null })] };
-    let chunk = Chunk { id: "a".into(), sls: "/x.sls".into(), state: "local".into(), fun: "test.ping".into(), given };
+    let chunk = Chunk {
+        id: "a".into(),
+        sls: "/x.sls".into(),
+        rule: "a/*".into(),
+        state: "local".into(),
+        fun: "test.ping".into(),
+        given,
+    };
     let jid = Some(Jid::at(i64::from(index) * 1_000));
     Entry { n: 0, key: format!("7.{index}"), tag: "a/b".into(), depth: index, jid, chunk }
 }

@@ -7,10 +7,10 @@ mod runner;
 mod wheel;
 
 use proto::map;
-use proto::value::{Map, MapExt, Value};
+use proto::value::{Map, MapExt};
 
 use super::high::Chunk;
-use crate::command::{Command, KeySelection};
+use crate::command::Command;
 
 /// A reaction type.
 pub(super) struct Kind {
@@ -104,16 +104,11 @@ pub(super) fn describe(command: &Command) -> Map {
             }
             shown
         }
-        Command::Run { arg, kwarg, .. } => map! { "arg" => arg.clone(), "kwarg" => kwarg.clone() },
-        Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) | Command::KeyFinger(keys) => {
-            describe_keys(keys)
+        Command::Run { arg, kwarg, .. } | Command::Wheel { arg, kwarg, .. } => {
+            map! { "arg" => arg.clone(), "kwarg" => kwarg.clone() }
         }
         _ => Map::new(),
     }
-}
-
-fn describe_keys(keys: &KeySelection) -> Map {
-    map! { "match" => keys.globs.iter().map(|glob| Value::from(glob.as_str())).collect::<Vec<_>>() }
 }
 
 #[cfg(test)]

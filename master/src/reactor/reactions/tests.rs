@@ -1,5 +1,7 @@
 //! What `reactor/reactions` promises, tested.
 
+use proto::value::Value;
+
 use super::*;
 use crate::reactor::high::{compile, pad};
 use crate::runners::fake::json;
@@ -109,17 +111,20 @@ fn an_event_carries_the_key_of_its_reaction() {
 }
 
 #[test]
-fn keys_are_changed_by_wheel() {
-    let Command::KeyAccept(keys) = reaction("wheel.key.accept", r#"[{"args": [{"match": "m1"}]}]"#).unwrap().command
-    else {
-        panic!("an acceptance")
+fn the_wheel_takes_its_arguments_in_every_form() {
+    let wheel = |arguments: &str| match reaction("wheel.key.accept", arguments).unwrap().command {
+        Command::Wheel { fun, arg, kwarg } => {
+            assert_eq!(fun, "key.accept");
+            (arg, kwarg)
+        }
+        other => panic!("{other:?}"),
     };
-    assert_eq!((keys.globs, keys.dry_run), (vec!["m1".to_owned()], false));
-    let delete = reaction("wheel.key.delete", r#"[{"match": ["m1", "m2"]}]"#).unwrap().command;
-    assert!(matches!(delete, Command::KeyDelete(keys) if keys.globs == ["m1", "m2"]));
-    let reject = reaction("wheel.key.reject", r#"[{"arg": ["m1"]}, {"kwarg": {"include_accepted": true}}]"#);
-    assert!(matches!(reject.unwrap().command, Command::KeyReject(keys) if keys.include_accepted));
-    assert_eq!(reaction("wheel.key.list", r#"[{"args": [{"match": "all"}]}]"#).unwrap().command, Command::KeyList);
+    let flagged = map! { "match" => "m1", "include_rejected" => true };
+    assert_eq!(wheel(r#"[{"args": [{"match": "m1"}, {"include_rejected": true}]}]"#), (vec![], flagged.clone()));
+    assert_eq!(wheel(r#"[{"match": "m1"}, {"include_rejected": true}]"#), (vec![], flagged));
+    assert_eq!(wheel(r#"[{"match": ["m1", "m2"]}]"#), (vec![], map! { "match" => vec!["m1", "m2"] }));
+    let both = (vec!["m1".into()], map! { "include_denied" => true });
+    assert_eq!(wheel(r#"[{"arg": ["m1"]}, {"kwarg": {"include_denied": true}}]"#), both);
 }
 
 #[test]
@@ -134,6 +139,4 @@ fn what_cannot_be_done_is_said_in_salts_words() {
     check_error("local.test.arg", r#"[{"tgt": "m1"}, {"args": []}]"#, "Reactor 'a' failed to execute local 'test.arg'");
     check_error("bogus.test.ping", "[]", "Reactor 'a': ReactWrap is missing a wrapper function for 'bogus'");
     check_error("caller.test.arg", "[]", "Reactor 'a' failed to execute caller 'test.arg': not supported");
-    check_error("wheel.config.apply", "[]", "Reactor 'a' failed to execute wheel 'config.apply': not supported");
-    check_error("wheel.key.accept", "[]", "Reactor 'a' failed to execute wheel 'key.accept': missing");
 }

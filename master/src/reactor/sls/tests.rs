@@ -37,6 +37,8 @@ impl Rig {
 
     fn render(&mut self, path: &str) -> Rendered {
         let loaded = Loaded {
+            added: Vec::new(),
+            guards: crate::reactor::GuardsConfig::default().into(),
             rules: Rules::new(Vec::<ReactorEntry>::new()),
             max_age: Duration::ZERO,
             file_roots: vec![self.folder.path().join("root")],

@@ -203,7 +203,9 @@ async fn more_missed_jobs_than_one_message_holds_still_arrive() {
     minion.open(1).await;
     for _ in 0..24 {
         let arg = vec![Value::from("x".repeat(900_000))];
-        master.jobs.publish("root", PublishRequest { arg, ..ping() }).await.unwrap();
+        // None may expire before it was seen, however slow this machine is.
+        let request = PublishRequest { arg, ttl: Some(Duration::from_secs(3_600)), ..ping() };
+        master.jobs.publish("root", request).await.unwrap();
     }
     let mut seen = std::collections::HashSet::new();
     // Each round brings a part: what was returned is not listed again.
