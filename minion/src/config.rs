@@ -395,6 +395,7 @@ fn options(given: &Map, config: &Config) -> Map {
         "root_dir" => path(&config.root_dir),
         "conf_dir" => path(&config.folder),
         "conf_file" => path(&config.folder.join("minion")),
+        "default_include" => files::DEFAULT_INCLUDE,
         "log_level" => config.log_level.as_str(),
         "loop_interval" => config.loop_interval.as_secs(),
         "user" => "root",

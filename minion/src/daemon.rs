@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -13,18 +14,20 @@ use proto::value::{Map, MapExt, Value};
 use render::yaml::{self, Source};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
-use crate::beacons::{self, Beacons, Setup};
+use crate::beacons::{self, Beacons, Configured};
 use crate::config::{self, Config, Fingerprint, Overrides};
 use crate::executor::{self, Executor, Limit, Limits, MAX_RETURN_SIZE};
 use crate::grains::{self, GrainsContext};
 use crate::jids::Jids;
 use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
+use crate::local::{self, Local};
 use crate::local_bus::LocalBus;
+use crate::modules::{NotDone, Reload};
 
 /// How often the configuration's files are looked at: a few `stat` calls.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -32,9 +35,23 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const EXECUTOR_GRACE: Duration = Duration::from_secs(12);
 /// How long any other part may take to stop.
 const PART_GRACE: Duration = Duration::from_secs(5);
+/// Functions that wait for the configuration to be read anew; one more is refused.
+const RELOADS: usize = 16;
+/// How long such a function waits.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Options that are read once, at the start.
-const FIXED: [&str; 9] =
-    ["id", "master", "master_port", "publish_port", "root_dir", "pki_dir", "cachedir", "master_finger", "master_key"];
+const FIXED: [&str; 10] = [
+    "id",
+    "master",
+    "master_port",
+    "publish_port",
+    "root_dir",
+    "pki_dir",
+    "cachedir",
+    "sock_dir",
+    "master_finger",
+    "master_key",
+];
 
 /// The parts of a running minion.
 struct Daemon {
@@ -46,7 +63,8 @@ struct Daemon {
     link: Link,
     executor: Executor,
     beacons: Beacons,
-    setups: Vec<Setup>,
+    local: Option<Local>,
+    reloads: mpsc::Receiver<SyncSender<()>>,
     /// What was started, in that order.
     started: Vec<(&'static str, JoinHandle<()>)>,
     jids_thread: std::thread::JoinHandle<()>,
@@ -127,11 +145,18 @@ impl Daemon {
             Link::spawn(link_parts(&config, target, &grains, jids.clone())).context("failed to start")?;
         let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
         let (grains_sender, grains_receiver) = watch::channel(Arc::new(grains));
+        let bus = LocalBus::default();
+        let events = link.events(config.id.clone(), Some(bus.clone()));
+        let beacons = Beacons::new(config.id.clone(), configured(&config));
+        let (reload, reloads) = mpsc::channel(RELOADS);
+        let reload: Arc<dyn Reload> = Arc::new(Reloads(reload));
         let parts = executor::Parts {
             id: config.id.to_string(),
-            config: options,
-            grains: grains_receiver,
-            events: link.events(config.id.clone(), LocalBus::default()),
+            config: options.clone(),
+            grains: grains_receiver.clone(),
+            events: Arc::clone(&events),
+            beacons: Arc::new(beacons.clone()),
+            reload: Arc::clone(&reload),
             returns: Intake::returns(link.clone(), jids.clone()),
             limit: Limit {
                 max_return_size: config.max_return_size.unwrap_or(MAX_RETURN_SIZE),
@@ -143,12 +168,36 @@ impl Daemon {
         greet(&config, &link, &grains_sender.borrow().clone(), owed).await;
         let intake = IntakeParts { id: config.id.clone(), executor: executor.clone(), jids, link: link.clone() };
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
-        let setups = read_beacons(&config, &[]);
-        let (beacons, beacons_task) = Beacons::spawn(beacon_parts(&config, &link, &executor), setups.clone());
-        let started =
+        let beacons_task = beacons.spawn(beacon_parts(&config, &link, &executor));
+        let parts = local::Parts {
+            id: config.id.to_string(),
+            config: options,
+            grains: grains_receiver,
+            jobs: Arc::new(executor.clone()),
+            events,
+            beacons: Arc::new(beacons.clone()),
+            reload,
+            bus,
+        };
+        let (local, local_task) = open_local(&config, parts);
+        let mut started =
             vec![("link", link_task), ("intake", intake_task), ("executor", executor_task), ("beacons", beacons_task)];
+        started.extend(local_task.map(|task| ("local", task)));
         let (options, grains) = (options_sender, grains_sender);
-        Ok(Daemon { config, overrides, files, options, grains, link, executor, beacons, setups, started, jids_thread })
+        Ok(Daemon {
+            config,
+            overrides,
+            files,
+            options,
+            grains,
+            link,
+            executor,
+            beacons,
+            local,
+            reloads,
+            started,
+            jids_thread,
+        })
     }
 
     /// Reloads at SIGHUP and when a file has changed. Never ends.
@@ -158,6 +207,12 @@ impl Daemon {
         loop {
             tokio::select! {
                 _ = hup.recv() => info!("SIGHUP: reading the configuration"),
+                Some(done) = self.reloads.recv() => {
+                    self.reload().await;
+                    // Whoever asked may have given up.
+                    let _ = done.try_send(());
+                    continue;
+                }
                 _ = ticks.tick() => {
                     let files = config::fingerprint(&self.config.folder, &self.config.options);
                     if files == self.files {
@@ -193,8 +248,7 @@ impl Daemon {
                 warn!("option {option} has changed; the change takes effect at the next start");
             }
         }
-        self.setups = read_beacons(&config, &self.setups);
-        self.beacons.replace(self.setups.clone());
+        self.beacons.reload(configured(&config));
         self.options.send_replace(Arc::new(config.options.clone()));
         self.config = config;
         let config = self.config.clone();
@@ -204,13 +258,19 @@ impl Daemon {
             self.link.set_grains(&grains).await;
             self.grains.send_replace(Arc::new(grains));
         }
-        info!(beacons = self.setups.len(), "the configuration is in force");
+        info!(beacons = self.beacons.count(), "the configuration is in force");
     }
 
-    /// Stops the parts in reverse order: no more events, then jobs and their returns, then what carries them.
+    /// Stops the parts in reverse order: no more commands, no more events, then jobs and their returns, then what carries them.
     async fn stop(self) {
-        let Daemon { link, executor, beacons, mut started, jids_thread, .. } = self;
-        drop(beacons);
+        let Daemon { link, executor, beacons, local, reloads, mut started, jids_thread, .. } = self;
+        // A function that waits for a reload ends now.
+        drop(reloads);
+        if local.is_some() {
+            drop(local);
+            join_part(started.pop(), PART_GRACE).await;
+        }
+        beacons.stop();
         join_part(started.pop(), PART_GRACE).await;
         executor.stop().await;
         join_part(started.pop(), EXECUTOR_GRACE).await;
@@ -261,22 +321,40 @@ fn beacon_parts(config: &Config, link: &Link, executor: &Executor) -> beacons::P
     }
 }
 
-/// Reads the beacons. One that is bad now stays as it was, if it was there before.
-fn read_beacons(config: &Config, before: &[Setup]) -> Vec<Setup> {
-    let (mut setups, errors) = beacons::read(&config.beacons, |name| config.beacon_place(name).to_owned());
-    for refused in errors {
-        match before.iter().find(|setup| setup.name == refused.name) {
-            Some(old) => {
-                error!(
-                    "{}: beacon {}: {}; its old configuration stays in force",
-                    refused.place, refused.name, refused.why
-                );
-                setups.push(old.clone());
-            }
-            None => error!("{refused}"),
+/// Returns the beacons as the files have them.
+fn configured(config: &Config) -> Configured {
+    Configured { beacons: config.beacons.clone(), places: config.beacon_places.clone() }
+}
+
+/// Opens the socket for commands on this host. The minion does its work without it too.
+fn open_local(config: &Config, parts: local::Parts) -> (Option<Local>, Option<JoinHandle<()>>) {
+    match Local::spawn(&config.sock_dir, parts) {
+        Ok((local, task)) => (Some(local), Some(task)),
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            error!("failed to serve commands on this host: {error:#}; `halite-minion call` does not reach this minion");
+            (None, None)
         }
     }
-    setups
+}
+
+/// Asks the daemon's loop to reload: for functions.
+#[derive(Clone)]
+struct Reloads(mpsc::Sender<SyncSender<()>>);
+
+impl Reload for Reloads {
+    fn reload(&self) -> Result<(), NotDone> {
+        let (done, told) = sync_channel(1);
+        match self.0.try_send(done) {
+            Ok(()) => told.recv_timeout(RELOAD_PATIENCE).map_err(|_| {
+                NotDone::Refused("the configuration was not read anew in time".to_owned())
+            }),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(NotDone::Refused("the minion is busy reading its configuration; try again".to_owned()))
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(NotDone::Refused("the minion is stopping".to_owned())),
+        }
+    }
 }
 
 /// Puts what comes first into the spool: the start events, and returns from before a restart.

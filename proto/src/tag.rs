@@ -99,6 +99,16 @@ impl Tag {
         Tag::parse(&format!("salt/beacon/{id}/{beacon}/{suffix}"))
     }
 
+    /// `salt/minion/<id>/beacon_dropped`: a beacon fired more than it may, or missed something.
+    pub fn beacon_dropped(id: &MinionId) -> Tag {
+        Tag::make(format!("salt/minion/{id}/beacon_dropped"))
+    }
+
+    /// `salt/minion/<id>/beacon_error`: a beacon is wrong, or its looks fail.
+    pub fn beacon_error(id: &MinionId) -> Tag {
+        Tag::make(format!("salt/minion/{id}/beacon_error"))
+    }
+
     /// `salt/presence/present`: who is connected.
     pub fn presence_present() -> Tag {
         Tag::make("salt/presence/present".into())
@@ -188,6 +198,7 @@ mod tests {
         check("minion_start", true);
         check("salt/minion/web1/start", true);
         check("salt/minion/web2/start", false);
+        check("salt/minion/web1/beacon_error", true);
         check("salt/beacon/web1/load/", true);
         check("salt/beacon/web1", false);
         check("salt/beacon/web10/load/", false);

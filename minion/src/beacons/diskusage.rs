@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use fancy_regex::Regex;
 use proto::map;
+use proto::value::{Map, MapExt, Value as Seen};
 use serde::Deserialize;
 use serde_json::{Map as Json, Value};
 use tracing::debug;
@@ -70,6 +71,17 @@ impl Beacon for Diskusage {
         // What is mounted over is listed too, and cannot be seen.
         let points: BTreeSet<String> = filesystem::mounts().into_iter().map(|mount| mount.point).collect();
         Ok(self.judge(&points, used))
+    }
+
+    fn reading(&self) -> Result<Seen, LookError> {
+        let Diskusage { config: Config(watched) } = self;
+        let mut seen = Map::new();
+        for mount in filesystem::mounts() {
+            if watched.iter().any(|watched| matches_from_start(&watched.mount, &mount.point)) {
+                seen.set(&mount.point, used(&mount.point));
+            }
+        }
+        Ok(seen.into())
     }
 }
 

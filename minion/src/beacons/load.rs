@@ -14,7 +14,7 @@
 //! Without `onchangeonly` it fires at each look outside a range; with it, when a value crosses a bound outward.
 
 use proto::map;
-use proto::value::Map;
+use proto::value::{Map, Value};
 use serde::Deserialize;
 
 use super::{Beacon, BeaconContext, BeaconEvent, Build, BuildError, Kind, LookError};
@@ -69,6 +69,10 @@ impl Beacon for Load {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
         let now = load::read().map_err(|error| LookError(error.into()))?;
         Ok(self.judge(now).into_iter().collect())
+    }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        load::read().map(|now| data(now).into()).map_err(|error| LookError(error.into()))
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 use proto::map;
+use proto::value::Value as Seen;
 use serde::Deserialize;
 use serde_json::{Map as Json, Value};
 use tracing::{info, warn};
@@ -90,6 +91,15 @@ impl Beacon for Log {
             cx.waker.wake();
         }
         Ok(judge(&self.config.tags, &lines))
+    }
+
+    fn reading(&self) -> Result<Seen, LookError> {
+        let file = self.config.file.display().to_string();
+        let Some(open) = &self.tail.open else {
+            return Ok(map! { "file" => file, "found" => false }.into());
+        };
+        let size = open.file.metadata().map_err(|error| LookError(error.into()))?.len();
+        Ok(map! { "file" => file, "found" => true, "size" => size, "read_from" => open.position }.into())
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use proto::map;
+use proto::value::Value;
 use serde::Deserialize;
 
 use super::{Beacon, BeaconContext, BeaconEvent, Build, BuildError, Kind, LookError};
@@ -38,6 +39,11 @@ impl Beacon for Memusage {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
         let memory = memory::read().map_err(|error| LookError(error.into()))?;
         Ok(self.judge(memory.percent_used).into_iter().collect())
+    }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        let memory = memory::read().map_err(|error| LookError(error.into()))?;
+        Ok(map! { "memusage" => memory.percent_used }.into())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One file per beacon, listed in [`all`]. A beacon has a config struct, a `look` that touches the machine, and a pure `judge`.
 //! It may block: it runs off the async threads, with a deadline ([`LOOK_DEADLINE`]). `setup.rs` reads the configuration,
-//! `state.rs` decides when each one looks and how much it may fire, `task.rs` is the loop.
+//! `roster.rs` knows what was changed since, `state.rs` decides when each one looks and how much it may fire, `task.rs` is the loop.
 //!
 //! ```yaml
 //! beacons:
@@ -13,18 +13,23 @@
 //!   sh: []
 //! ```
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::MinionId;
-use proto::value::Map;
+use proto::map;
+use proto::tag::{BadTag, Tag};
+use proto::value::{Map, MapExt, Value};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::executor::Executor;
 use crate::link::Link;
+use crate::modules::{BeaconRoom, NoDaemon};
+use roster::Roster;
 use task::BeaconsTask;
 
 mod diskusage;
@@ -33,6 +38,7 @@ mod log;
 mod memusage;
 mod network_info;
 mod ps;
+mod roster;
 mod service;
 mod setup;
 mod sh;
@@ -41,7 +47,8 @@ mod status;
 mod swapusage;
 mod task;
 
-pub use setup::{Setup, SetupError, read};
+pub use roster::Configured;
+pub use setup::{Setup, SetupError};
 pub use state::{LOOK_DEADLINE, RATE_BURST, RATE_PER_SECOND};
 
 /// Wake-ups on their way to the loop. When it is full, the beacon has been woken already.
@@ -72,6 +79,12 @@ pub fn find(name: &str) -> Option<&'static Kind> {
 pub trait Beacon: Send {
     /// Looks at the machine; returns what is to be fired, oldest first.
     fn look(&mut self, cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError>;
+    /// Returns what there is to see now, whether or not it fires: what `beacons.test` shows.
+    fn reading(&self) -> Result<Value, LookError>;
+    /// Returns how much escaped it since it was asked last, for want of speed or room: what is lost is told.
+    fn missed(&mut self) -> u64 {
+        0
+    }
 }
 
 /// A beacon that can be made from its options.
@@ -92,6 +105,15 @@ pub struct BeaconEvent {
 }
 
 impl BeaconEvent {
+    /// Returns the tag and the whole data with which it is fired.
+    fn addressed(self, id: &MinionId, beacon: &str) -> Result<(Tag, Map), BadTag> {
+        let BeaconEvent { suffix, mut data } = self;
+        if data.at("id").is_none() {
+            data.set("id", id);
+        }
+        Tag::beacon(id, beacon, &suffix).map(|tag| (tag, data))
+    }
+
     /// Returns an event without a suffix.
     pub fn plain(data: Map) -> BeaconEvent {
         BeaconEvent { suffix: String::new(), data }
@@ -197,25 +219,132 @@ pub struct Parts {
     pub before_connect: bool,
 }
 
-/// The handle; cheap to clone. The task ends when the last handle is gone.
+/// The handle; cheap to clone. The task ends with [`Beacons::stop`], or when the last handle is gone.
 #[derive(Debug, Clone)]
 pub struct Beacons {
-    setups: Arc<watch::Sender<Arc<Vec<Setup>>>>,
+    id: MinionId,
+    roster: Arc<watch::Sender<Roster>>,
+    stop: Arc<Notify>,
 }
 
 impl Beacons {
-    /// Starts the room with these beacons.
-    pub fn spawn(parts: Parts, setups: Vec<Setup>) -> (Beacons, JoinHandle<()>) {
-        let (sender, receiver) = watch::channel(Arc::new(setups));
-        let (wakes, woken) = mpsc::channel(WAKES);
-        let task = BeaconsTask::new(parts, receiver, wakes);
-        (Beacons { setups: Arc::new(sender) }, tokio::spawn(task.run(woken)))
+    /// Returns the handle of a room that is yet to start, with the beacons that the files say: the room knows the executor,
+    /// and what the executor runs knows this handle.
+    pub fn new(id: MinionId, files: Configured) -> Beacons {
+        Beacons::with(id, Roster::new(files))
     }
 
-    /// Replaces the beacons. Those whose options have not changed go on undisturbed.
-    pub fn replace(&self, setups: Vec<Setup>) {
-        self.setups.send_replace(Arc::new(setups));
+    fn with(id: MinionId, roster: Roster) -> Beacons {
+        Beacons { id, roster: Arc::new(watch::Sender::new(roster)), stop: Arc::default() }
     }
+
+    /// Starts the room. Once.
+    pub fn spawn(&self, parts: Parts) -> JoinHandle<()> {
+        let (wakes, woken) = mpsc::channel(WAKES);
+        let task = BeaconsTask::new(parts, self.roster.subscribe(), Arc::clone(&self.stop), wakes);
+        tokio::spawn(task.run(woken))
+    }
+
+    /// Ends the room; the beacons look no more.
+    pub fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Takes over what has changed in the files. Beacons whose options have not changed go on undisturbed.
+    pub fn reload(&self, files: Configured) {
+        self.roster.send_modify(|roster| roster.reload(files));
+    }
+
+    /// Returns how many beacons there shall be.
+    pub fn count(&self) -> usize {
+        self.roster.borrow().setups.len()
+    }
+}
+
+/// For functions, which run off the async threads.
+impl BeaconRoom for Beacons {
+    fn available(&self) -> Vec<&'static str> {
+        names()
+    }
+
+    fn check(&self, name: &str, options: &Value) -> Result<(), String> {
+        setup::one(name, &roster::switched_on(options), String::new()).map(drop)
+    }
+
+    fn configured(&self) -> Map {
+        self.roster.borrow().configured().clone()
+    }
+
+    fn change(&self, edit: &mut dyn FnMut(&mut Map)) -> Result<(), NoDaemon> {
+        self.roster.send_modify(|roster| roster.edit(edit));
+        Ok(())
+    }
+
+    fn try_out(&self, name: &str, options: &Value) -> Result<Map, String> {
+        try_out(&self.id, name, options)
+    }
+}
+
+/// The beacons of a configuration without a daemon: they can be listed and tried, and not changed.
+#[derive(Debug, Clone)]
+pub struct Offline {
+    /// This minion's id.
+    pub id: MinionId,
+    /// The option `beacons`.
+    pub beacons: Map,
+}
+
+impl BeaconRoom for Offline {
+    fn available(&self) -> Vec<&'static str> {
+        names()
+    }
+
+    fn check(&self, name: &str, options: &Value) -> Result<(), String> {
+        setup::one(name, &roster::switched_on(options), String::new()).map(drop)
+    }
+
+    fn configured(&self) -> Map {
+        self.beacons.clone()
+    }
+
+    fn change(&self, _edit: &mut dyn FnMut(&mut Map)) -> Result<(), NoDaemon> {
+        Err(NoDaemon)
+    }
+
+    fn try_out(&self, name: &str, options: &Value) -> Result<Map, String> {
+        try_out(&self.id, name, options)
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    all().iter().map(|kind| kind.name).collect()
+}
+
+/// Makes a beacon beside those that run and lets it look once.
+fn try_out(id: &MinionId, name: &str, options: &Value) -> Result<Map, String> {
+    let Some(setup) = setup::one(name, &roster::switched_on(options), String::new())? else {
+        return Err("it is switched off".to_owned());
+    };
+    let (wakes, _nobody_listens) = mpsc::channel(1);
+    let waker = Waker { name: name.into(), wakes };
+    let cx = BeaconContext { id: id.clone(), name: name.to_owned(), waker };
+    let mut beacon = setup.kind.build(&setup.options, &cx).map_err(|error| format!("failed to {error}"))?;
+    let events = beacon.look(&cx).map_err(|error| chain(&error))?;
+    let reading = beacon.reading().map_err(|error| chain(&error))?;
+    let events: Result<Vec<Map>, BadTag> = events.into_iter().map(|event| shown(event, id, name)).collect();
+    let events = events.map_err(|error| error.to_string())?;
+    Ok(map! { "beacon" => name, "reading" => reading, "events" => events })
+}
+
+fn shown(event: BeaconEvent, id: &MinionId, name: &str) -> Result<Map, BadTag> {
+    let (tag, data) = event.addressed(id, name)?;
+    Ok(map! { "tag" => tag.as_str(), "data" => data })
+}
+
+/// Returns what failed and why, in one line.
+fn chain(error: &LookError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(format!("failed to {error}"), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

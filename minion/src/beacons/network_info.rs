@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use proto::map;
-use proto::value::Map;
+use proto::value::{Map, Value as Seen};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
@@ -133,6 +133,13 @@ impl Build for NetworkInfo {
 impl Beacon for NetworkInfo {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
         traffic::read().map(|now| self.judge(&now)).map_err(|error| LookError(error.into()))
+    }
+
+    fn reading(&self) -> Result<Seen, LookError> {
+        let now = traffic::read().map_err(|error| LookError(error.into()))?;
+        let seen = |name: &String| now.get(name).map_or(Seen::Null, |traffic| data(traffic).into());
+        let names = self.config.interfaces.keys();
+        Ok(names.map(|name| (Seen::from(name.as_str()), seen(name))).collect::<Map>().into())
     }
 }
 

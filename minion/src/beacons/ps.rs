@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use proto::map;
+use proto::value::{Map, Value as Seen};
 use serde::Deserialize;
 use serde_json::{Map as Json, Value};
 
@@ -67,6 +68,13 @@ impl Build for Ps {
 impl Beacon for Ps {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
         process_names::read().map(|now| self.judge(&now)).map_err(|error| LookError(error.into()))
+    }
+
+    fn reading(&self) -> Result<Seen, LookError> {
+        let now = process_names::read().map_err(|error| LookError(error.into()))?;
+        let Processes(processes) = &self.config.processes;
+        let state = |name: &String| if now.contains(name) { "Running" } else { "Stopped" };
+        Ok(processes.iter().map(|(name, _)| (Seen::from(name.as_str()), state(name).into())).collect::<Map>().into())
     }
 }
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use proto::map;
+use proto::value::{Map, MapExt, Value as Told};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::{Map as Json, Value};
@@ -156,6 +157,20 @@ impl Beacon for Service {
             Some(error) if seen.is_empty() => Err(LookError(error.into())),
             _ => Ok(self.judge(Instant::now(), &seen)),
         }
+    }
+
+    fn reading(&self) -> Result<Told, LookError> {
+        let mut seen = Map::new();
+        let Services(services) = &self.config.services;
+        for (name, _) in services {
+            let state = match self.init.runs(name, PATIENCE) {
+                Ok(true) => "running".to_owned(),
+                Ok(false) => "not running".to_owned(),
+                Err(error) => format!("failed to {error}"),
+            };
+            seen.set(name, state);
+        }
+        Ok(seen.into())
     }
 }
 

@@ -50,7 +50,7 @@ pub struct SetupError {
 }
 
 /// Reads all beacons. One that is wrong is disabled alone; `enabled: False` disables one, or all at the top.
-pub fn read(beacons: &Map, place: impl Fn(&str) -> String) -> (Vec<Setup>, Vec<SetupError>) {
+pub(super) fn read(beacons: &Map, place: impl Fn(&str) -> String) -> (Vec<Setup>, Vec<SetupError>) {
     let (mut setups, mut errors) = (Vec::new(), Vec::new());
     if beacons.at("enabled").and_then(Value::as_bool) == Some(false) {
         return (setups, errors);
@@ -69,7 +69,8 @@ pub fn read(beacons: &Map, place: impl Fn(&str) -> String) -> (Vec<Setup>, Vec<S
     (setups, errors)
 }
 
-fn one(name: &str, value: &Value, place: String) -> Result<Option<Setup>, String> {
+/// Reads one beacon; nothing if it is switched off.
+pub(super) fn one(name: &str, value: &Value, place: String) -> Result<Option<Setup>, String> {
     let mut options = flatten(value)?;
     let enabled = flag(&mut options, "enabled", true)?;
     let kind_name = match options.take("beacon_module") {

@@ -44,6 +44,8 @@ pub(super) struct Config {}
 pub(super) struct Sh {
     shared: Arc<Shared>,
     reported: u64,
+    /// Which mechanism sees the commands.
+    source: &'static str,
 }
 
 #[derive(Default)]
@@ -81,9 +83,12 @@ impl Build for Sh {
         let body = move || trace(&opened, &own, &waker);
         let thread = thread::Builder::new().name("beacon-sh".into()).stack_size(STACK_BYTES).spawn(body);
         thread.map_err(|error| BuildError::Host(error.to_string()))?;
-        let sh = Sh { shared, reported: 0 };
+        let mut sh = Sh { shared, reported: 0, source: "" };
         match answer.recv_timeout(OPEN_TIMEOUT) {
-            Ok(Ok(())) => Ok(sh),
+            Ok(Ok(source)) => {
+                sh.source = source;
+                Ok(sh)
+            }
             Ok(Err(text)) => Err(BuildError::Host(text)),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 Err(BuildError::Host("the kernel did not answer in time".to_owned()))
@@ -94,12 +99,18 @@ impl Build for Sh {
 
 impl Beacon for Sh {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
-        let missed = self.shared.missed.load(Ordering::Relaxed);
-        if missed > self.reported {
-            warn!(missed = missed - self.reported, total = missed, "beacon sh: commands were missed");
-            self.reported = missed;
-        }
         Ok(self.shared.take().into_iter().map(event).collect())
+    }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        Ok(map! { "source" => self.source, "missed" => self.shared.missed.load(Ordering::Relaxed) }.into())
+    }
+
+    fn missed(&mut self) -> u64 {
+        let missed = self.shared.missed.load(Ordering::Relaxed);
+        let news = missed.saturating_sub(self.reported);
+        self.reported = missed;
+        news
     }
 }
 
@@ -110,14 +121,14 @@ impl Drop for Sh {
 }
 
 /// The tracer's thread: opens it, tells whether that worked, then passes commands on until the beacon is gone.
-fn trace(opened: &SyncSender<Result<(), String>>, shared: &Shared, waker: &Waker) {
+fn trace(opened: &SyncSender<Result<&'static str, String>>, shared: &Shared, waker: &Waker) {
     let mut tracer = match Tracer::open() {
         Ok(tracer) => tracer,
         // The beacon may have given up waiting.
         Err(error) => return drop(opened.try_send(Err(error.to_string()))),
     };
     info!(source = tracer.source().name(), "beacon sh: tracing commands");
-    drop(opened.try_send(Ok(())));
+    drop(opened.try_send(Ok(tracer.source().name())));
     let mut drops_before = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         match tracer.read(READ_TIMEOUT) {

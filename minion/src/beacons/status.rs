@@ -86,12 +86,22 @@ fn usual() -> Config {
 
 impl Beacon for Status {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
+        Ok(vec![event(OffsetDateTime::now_utc(), self.figures()?)])
+    }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        self.figures().map(Value::from)
+    }
+}
+
+impl Status {
+    fn figures(&self) -> Result<Map, LookError> {
         let Config(functions) = &self.config;
         let mut data = Map::new();
         for (function, fields) in functions {
             data.set(function.name(), fields.pick(function.read()?));
         }
-        Ok(vec![event(OffsetDateTime::now_utc(), data)])
+        Ok(data)
     }
 }
 

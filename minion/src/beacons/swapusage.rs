@@ -9,6 +9,7 @@
 //! A host without swap space uses 0 percent of it.
 
 use proto::map;
+use proto::value::Value;
 use serde::Deserialize;
 
 use super::{Beacon, BeaconContext, BeaconEvent, Build, BuildError, Kind, LookError};
@@ -40,6 +41,11 @@ impl Beacon for Swapusage {
     fn look(&mut self, _cx: &BeaconContext) -> Result<Vec<BeaconEvent>, LookError> {
         let swap = swap::read().map_err(|error| LookError(error.into()))?;
         Ok(self.judge(swap.percent_used()).into_iter().collect())
+    }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        let swap = swap::read().map_err(|error| LookError(error.into()))?;
+        Ok(map! { "swapusage" => swap.percent_used() }.into())
     }
 }
 

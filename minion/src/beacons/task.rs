@@ -7,25 +7,29 @@ use std::time::Instant;
 
 use proto::map;
 use proto::tag::Tag;
-use proto::value::{MapExt, Value};
-use tokio::sync::{mpsc, watch};
+use proto::value::{Map, MapExt, Value};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::setup::Setup;
+use super::setup::{Setup, SetupError};
 use super::state::{BeaconsInput, BeaconsOutput, BeaconsState, RATE_PER_SECOND, Serial, Timing};
-use super::{Beacon, BeaconContext, BeaconEvent, BuildError, LookError, Parts, Waker};
+use super::roster::{Refused, Roster};
+use super::{Beacon, BeaconContext, BeaconEvent, BuildError, LookError, Parts, Waker, chain};
 use crate::link::LinkStatus;
 
 /// The room's own task.
 pub(super) struct BeaconsTask {
     parts: Parts,
-    setups: watch::Receiver<Arc<Vec<Setup>>>,
+    roster: watch::Receiver<Roster>,
+    stop: Arc<Notify>,
     wakes: mpsc::Sender<Arc<str>>,
     state: BeaconsState,
     running: HashMap<Serial, Running>,
     work: JoinSet<Done>,
+    /// What was told of beacons that are wrong, so that it is told once.
+    told: Vec<Refused>,
 }
 
 /// A beacon and what belongs to it. The beacon itself is away while it looks.
@@ -33,6 +37,8 @@ struct Running {
     setup: Setup,
     cx: BeaconContext,
     beacon: Option<Box<dyn Beacon>>,
+    /// Why the last look failed, if it did.
+    failing: Option<String>,
 }
 
 /// What came off a blocking thread.
@@ -47,15 +53,17 @@ enum Done {
 impl BeaconsTask {
     pub(super) fn new(
         parts: Parts,
-        setups: watch::Receiver<Arc<Vec<Setup>>>,
+        roster: watch::Receiver<Roster>,
+        stop: Arc<Notify>,
         wakes: mpsc::Sender<Arc<str>>,
     ) -> BeaconsTask {
         let (state, running, work) = (BeaconsState::default(), HashMap::new(), JoinSet::new());
-        BeaconsTask { parts, setups, wakes, state, running, work }
+        BeaconsTask { parts, roster, stop, wakes, state, running, work, told: Vec::new() }
     }
 
-    /// Runs until every handle is gone.
+    /// Runs until it is stopped or every handle is gone.
     pub(super) async fn run(mut self, mut woken: mpsc::Receiver<Arc<str>>) {
+        self.tell_refused().await;
         if !self.parts.before_connect && !self.connected().await {
             return;
         }
@@ -63,8 +71,11 @@ impl BeaconsTask {
         loop {
             let tick = self.state.next_tick();
             tokio::select! {
-                changed = self.setups.changed() => match changed {
-                    Ok(()) => self.replace(),
+                changed = self.roster.changed() => match changed {
+                    Ok(()) => {
+                        self.replace();
+                        self.tell_refused().await;
+                    }
                     Err(_) => return,
                 },
                 Some(name) = woken.recv() => {
@@ -77,6 +88,7 @@ impl BeaconsTask {
                     // Panics are caught on the blocking thread, and nothing aborts it.
                     Err(error) => error!(%error, "a beacon's thread failed"),
                 },
+                () = self.stop.notified() => return,
                 () = until(tick) => self.give(BeaconsInput::Tick, Vec::new()).await,
             }
         }
@@ -88,13 +100,29 @@ impl BeaconsTask {
         tokio::select! {
             up = status.wait_for(|status| matches!(status, LinkStatus::Up { .. })) => up.is_ok(),
             // Changes of the configuration are looked at when it begins; only the end counts here.
-            () = async { while self.setups.changed().await.is_ok() {} } => false,
+            () = async { while self.roster.changed().await.is_ok() {} } => false,
+            () = self.stop.notified() => false,
+        }
+    }
+
+    /// Tells of beacons that are wrong in a new configuration.
+    async fn tell_refused(&mut self) {
+        let refused = Arc::clone(&self.roster.borrow().refused);
+        let told = std::mem::replace(&mut self.told, refused.to_vec());
+        for news in refused.iter().filter(|refused| !told.contains(refused)) {
+            let Refused { error: SetupError { place, name, why }, goes_on } = news;
+            if *goes_on {
+                error!("{place}: beacon {name}: {why}; its old configuration stays in force");
+            } else {
+                error!("{}", news.error);
+            }
+            self.fire_error(name, why, map! { "place" => place.as_str(), "goes_on" => *goes_on }).await;
         }
     }
 
     /// Makes the room what the configuration says; beacons that have not changed go on.
     fn replace(&mut self) {
-        let wanted = Arc::clone(&self.setups.borrow_and_update());
+        let wanted = Arc::clone(&self.roster.borrow_and_update().setups);
         let gone: Vec<Serial> = self
             .running
             .iter()
@@ -117,7 +145,7 @@ impl BeaconsTask {
         let waker = Waker { name: setup.name.as_str().into(), wakes: self.wakes.clone() };
         let cx = BeaconContext { id: self.parts.id.clone(), name: setup.name.clone(), waker };
         let (kind, options, own) = (setup.kind, setup.options.clone(), cx.clone());
-        self.running.insert(serial, Running { setup, cx, beacon: None });
+        self.running.insert(serial, Running { setup, cx, beacon: None, failing: None });
         self.work.spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| Done::Built(serial, kind.build(&options, &own))))
                 .unwrap_or(Done::Panicked(serial))
@@ -143,38 +171,70 @@ impl BeaconsTask {
     async fn done(&mut self, done: Done) {
         match done {
             Done::Ended => {}
-            Done::Built(serial, built) => {
-                let Some(running) = self.running.get_mut(&serial) else { return };
-                match built {
-                    Ok(beacon) => {
-                        info!(beacon = running.setup.name, "beacon starts");
-                        running.beacon = Some(beacon);
-                        self.give(BeaconsInput::Built(serial), Vec::new()).await;
-                    }
-                    Err(why) => {
-                        let Setup { place, name, .. } = &running.setup;
-                        error!(beacon = name, "{place}: beacon {name} is disabled: failed to {why}");
-                        // It stays listed, so that it is not made again until its configuration changes.
-                        self.state.remove(serial);
-                    }
-                }
-            }
-            Done::Looked(serial, beacon, looked) => {
-                let Some(running) = self.running.get_mut(&serial) else { return };
-                running.beacon = Some(beacon);
-                let events = looked.unwrap_or_else(|error| {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    warn!(beacon = running.setup.name, cause, "beacon failed to {error}");
-                    Vec::new()
-                });
-                let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-                self.give(BeaconsInput::Looked { beacon: serial, events: count }, events).await;
-            }
+            Done::Built(serial, built) => self.built(serial, built).await,
+            Done::Looked(serial, beacon, looked) => self.looked(serial, beacon, looked).await,
             Done::Panicked(serial) => {
-                let Some(running) = self.running.get(&serial) else { return };
-                error!(beacon = running.setup.name, "beacon panicked and is disabled until its configuration changes");
+                let Some(name) = self.name(serial) else { return };
+                error!(beacon = name, "beacon panicked and is disabled until its configuration changes");
                 self.state.remove(serial);
+                self.fire_error(&name, "it panicked; it is disabled until its configuration changes", Map::new()).await;
             }
+        }
+    }
+
+    async fn built(&mut self, serial: Serial, built: Result<Box<dyn Beacon>, BuildError>) {
+        let Some(running) = self.running.get_mut(&serial) else { return };
+        match built {
+            Ok(beacon) => {
+                info!(beacon = running.setup.name, "beacon starts");
+                running.beacon = Some(beacon);
+                self.give(BeaconsInput::Built(serial), Vec::new()).await;
+            }
+            Err(why) => {
+                let Setup { place, name, .. } = running.setup.clone();
+                error!(beacon = name, "{place}: beacon {name} is disabled: failed to {why}");
+                // It stays listed, so that it is not made again until its configuration changes.
+                self.state.remove(serial);
+                self.fire_error(&name, &format!("failed to {why}"), map! { "place" => place, "goes_on" => false }).await;
+            }
+        }
+    }
+
+    async fn looked(
+        &mut self,
+        serial: Serial,
+        mut beacon: Box<dyn Beacon>,
+        looked: Result<Vec<BeaconEvent>, LookError>,
+    ) {
+        let Some(running) = self.running.get_mut(&serial) else { return };
+        let missed = beacon.missed();
+        running.beacon = Some(beacon);
+        let (events, failed) = match looked {
+            Ok(events) => (events, None),
+            Err(error) => (Vec::new(), Some(chain(&error))),
+        };
+        if missed > 0 {
+            self.report_missed(serial, missed).await;
+        }
+        self.note(serial, failed).await;
+        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        self.give(BeaconsInput::Looked { beacon: serial, events: count }, events).await;
+    }
+
+    /// Tells that a beacon's looks fail, and when they do no longer; not each time.
+    async fn note(&mut self, serial: Serial, failed: Option<String>) {
+        let Some(running) = self.running.get_mut(&serial) else { return };
+        if running.failing == failed {
+            return;
+        }
+        let name = running.setup.name.clone();
+        running.failing.clone_from(&failed);
+        match failed {
+            Some(why) => {
+                warn!("beacon {name} {why}; it looks again");
+                self.fire_error(&name, &why, map! { "goes_on" => true }).await;
+            }
+            None => info!("beacon {name} sees again"),
         }
     }
 
@@ -218,13 +278,10 @@ impl BeaconsTask {
     async fn fire(&mut self, serial: Serial, events: Vec<BeaconEvent>) {
         let Some(name) = self.name(serial) else { return };
         let Parts { id, link, .. } = &self.parts;
-        for BeaconEvent { suffix, mut data } in events {
-            if data.at("id").is_none() {
-                data.set("id", id);
-            }
-            match Tag::beacon(id, &name, &suffix) {
-                Ok(tag) => link.fire(&tag, &data).await,
-                Err(error) => warn!(beacon = name, suffix, %error, "an event cannot be fired"),
+        for event in events {
+            match event.addressed(id, &name) {
+                Ok((tag, data)) => link.fire(&tag, &data).await,
+                Err(error) => warn!(beacon = name, %error, "an event cannot be fired"),
             }
         }
     }
@@ -234,11 +291,26 @@ impl BeaconsTask {
         let Some(beacon) = self.name(serial) else { return };
         let Parts { id, link, .. } = &self.parts;
         warn!(beacon, dropped, "beacon fires more than {RATE_PER_SECOND} events per second; the rest was dropped");
-        if let Ok(tag) = Tag::parse(&format!("salt/minion/{id}/beacon_dropped")) {
-            let data =
-                map! { "beacon" => beacon.as_str(), "dropped" => dropped, "limit" => RATE_PER_SECOND, "id" => id };
-            link.fire(&tag, &data).await;
-        }
+        let data = map! { "beacon" => beacon.as_str(), "dropped" => dropped, "limit" => RATE_PER_SECOND, "id" => id };
+        link.fire(&Tag::beacon_dropped(id), &data).await;
+    }
+
+    /// Says that a beacon could not see something, in the log and on the bus.
+    async fn report_missed(&mut self, serial: Serial, missed: u64) {
+        let Some(beacon) = self.name(serial) else { return };
+        let Parts { id, link, .. } = &self.parts;
+        warn!(beacon, missed, "beacon missed something that it should have seen");
+        let data = map! { "beacon" => beacon.as_str(), "missed" => missed, "id" => id };
+        link.fire(&Tag::beacon_dropped(id), &data).await;
+    }
+
+    /// Tells the master what is wrong with a beacon.
+    async fn fire_error(&mut self, beacon: &str, why: &str, more: Map) {
+        let Parts { id, link, .. } = &self.parts;
+        let mut data = map! { "beacon" => beacon, "error" => why };
+        data.extend(more);
+        data.set("id", id);
+        link.fire(&Tag::beacon_error(id), &data).await;
     }
 }
 

@@ -2,9 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use proto::map;
-use proto::value::Value;
-
 use super::*;
 
 static BUILT: AtomicUsize = AtomicUsize::new(0);
@@ -37,6 +34,10 @@ impl Beacon for Probe {
         LOOKED.fetch_add(1, Ordering::SeqCst);
         Ok(vec![BeaconEvent::plain(map! { "probe" => 1 })])
     }
+
+    fn reading(&self) -> Result<Value, LookError> {
+        Ok(1.into())
+    }
 }
 
 impl Drop for Probe {
@@ -65,15 +66,16 @@ async fn until(counter: &AtomicUsize, count: usize) {
 async fn a_new_configuration_leaves_unchanged_beacons_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (parts, _keep) = crate::link::idle_for_tests(folder.path());
-    let (beacons, task) =
-        Beacons::spawn(parts, vec![setup("one", Map::new()), setup("bad", map! { "panics" => true })]);
+    let beacons =
+        Beacons::with(parts.id.clone(), Roster::of(vec![setup("one", Map::new()), setup("bad", map! { "panics" => true })]));
+    let task = beacons.spawn(parts);
     until(&LOOKED, 3).await;
     // The one that panicked is out; it takes nobody with it.
     assert_eq!(BUILT.load(Ordering::SeqCst), 2);
     let changed = setup("two", map! { "panics" => Value::Bool(false) });
-    beacons.replace(vec![setup("one", Map::new()), changed]);
+    beacons.roster.send_replace(Roster::of(vec![setup("one", Map::new()), changed]));
     until(&BUILT, 3).await;
-    beacons.replace(vec![]);
+    beacons.roster.send_replace(Roster::of(vec![]));
     until(&DROPPED, 3).await;
     assert_eq!(BUILT.load(Ordering::SeqCst), 3);
     drop(beacons);

@@ -1,7 +1,7 @@
 //! `halite-minion call FUN [ARG…]`: runs one function here, as `salt-call` does.
 //!
-//! Beside the daemon it opens a session of its own, sends what the function sends, and its return. With `--local` it needs no
-//! master. Exit codes: 0 success, 1 the function failed, 3 no session within the timeout, 64 a wrong command line.
+//! Beside the daemon it opens a session of its own, sends what the function sends, and its return. What is about the daemon
+//! (`beacons`, `saltutil`, `event.fire`) the daemon runs, reached through its socket. With `--local` it needs neither. Exit codes: 0 success, 1 the function failed, 3 no session within the timeout, 64 a wrong command line.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
@@ -18,14 +18,15 @@ use render::output::{self, Colour, Controls, Format, Style};
 use render::yaml;
 use tokio::time::timeout;
 
+use crate::beacons;
 use crate::config::Config;
 use crate::daemon;
 use crate::executor::{self, Done};
 use crate::link::{self, Link, LinkStatus};
-use crate::local_bus::LocalBus;
-use crate::modules::{JobInfo, ModuleContext};
+use crate::local::{self, LocalError};
+use crate::modules::{JobInfo, ModuleContext, ServedBy, served_by};
 
-/// There is no session with the master, or it did not acknowledge.
+/// There is no session with the master, or it did not acknowledge; or no daemon where one is needed.
 const NO_MASTER: u8 = 3;
 /// The key under which the return is printed.
 const LOCAL: &str = "local";
@@ -122,7 +123,17 @@ impl CallArgs {
 pub(super) async fn run(config: Config, args: CallArgs) -> anyhow::Result<ExitCode> {
     let call = args.call();
     let wait = args.timeout.map_or(config.call_timeout, Duration::from_secs);
-    let connected = if args.local { None } else { Some(connect(&config)?) };
+    let served = if args.local { ServedBy::Caller } else { served_by(&call.fun) };
+    match ask_daemon(&config, &call, served).await {
+        Some(Ok(done)) => return finish(&args, &done),
+        Some(Err(why)) => {
+            eprintln!("halite-minion call: {:#}", anyhow::Error::new(why));
+            return Ok(ExitCode::from(NO_MASTER));
+        }
+        None => {}
+    }
+    // What is about this host's daemon has nothing to tell the master.
+    let connected = if args.local || served != ServedBy::Caller { None } else { Some(connect(&config)?) };
     if let Some((link, _)) = &connected
         && let Err(why) = session(link, &config, wait).await
     {
@@ -143,6 +154,23 @@ pub(super) async fn run(config: Config, args: CallArgs) -> anyhow::Result<ExitCo
     }
     std::io::stdout().write_all(printed.as_bytes()).context("failed to print the return")?;
     Ok(ExitCode::from(code))
+}
+
+/// Has the daemon on this host run what is about it; nothing if the call is this process's own.
+async fn ask_daemon(config: &Config, call: &Call, served: ServedBy) -> Option<Result<Done, LocalError>> {
+    if served == ServedBy::Caller {
+        return None;
+    }
+    match local::call(config, &call.fun, &call.arg).await {
+        Err(LocalError::NoDaemon { .. }) if served == ServedBy::DaemonIfAny => None,
+        done => Some(done),
+    }
+}
+
+fn finish(args: &CallArgs, done: &Done) -> anyhow::Result<ExitCode> {
+    let printed = print(args, done)?;
+    std::io::stdout().write_all(printed.as_bytes()).context("failed to print the return")?;
+    Ok(ExitCode::from(exit_code(done, args.retcode_passthrough)))
 }
 
 fn connect(config: &Config) -> anyhow::Result<(Link, tokio::task::JoinHandle<()>)> {
@@ -200,8 +228,9 @@ async fn execute(config: &Config, call: &Call, link: Option<Link>) -> anyhow::Re
         let grains = daemon::collect_grains(&config);
         let mut cx = ModuleContext::offline(config.id.as_str(), Arc::new(config.options.clone()), Arc::new(grains));
         if let Some(link) = link {
-            cx.events = link.events(config.id.clone(), LocalBus::default());
+            cx.events = link.events(config.id.clone(), None);
         }
+        cx.beacons = Arc::new(beacons::Offline { id: config.id.clone(), beacons: config.beacons.clone() });
         cx.job = job(&call, SystemTime::now());
         executor::call(&cx, &call.fun, &call.arg)
     };

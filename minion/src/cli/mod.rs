@@ -13,6 +13,7 @@ use crate::config::{Config, DEFAULT_FOLDER, Overrides};
 use crate::daemon;
 
 mod call;
+mod events;
 mod tools;
 
 /// The command line was wrong (`EX_USAGE`).
@@ -40,6 +41,8 @@ struct Cli {
 enum Command {
     /// Run one function here and print what it returns.
     Call(call::CallArgs),
+    /// Follow the local event bus of the minion that runs here: one JSON object a line.
+    Events(events::EventsArgs),
     /// Print which source the sh beacon would have here.
     #[command(hide = true)]
     ExecSource,
@@ -117,11 +120,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             start_log(&config.log_level, common.log_format, config.log_format.as_deref());
             finish(run(daemon::run(config, overrides)))
         }
-        Some(Command::Call(args)) => {
+        Some(command @ (Command::Call(_) | Command::Events(_))) => {
             // As with Salt, a command says less than a daemon unless it is asked.
             let level = overrides.log_level.as_deref().unwrap_or("warning");
             start_log(level, common.log_format, config.log_format.as_deref());
-            match run(call::run(config, args)) {
+            let ended = match command {
+                Command::Events(args) => run(events::run(config, args)),
+                Command::Call(args) => run(call::run(config, args)),
+                Command::ExecSource | Command::PtyExec { .. } => return ExitCode::from(USAGE),
+            };
+            match ended {
                 Ok(code) => code,
                 Err(error) => finish(Err(error)),
             }

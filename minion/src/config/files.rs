@@ -15,8 +15,10 @@ use render::yaml::{self, Marks, Position, Source, YamlError};
 
 /// The name of the main file.
 const MAIN: &str = "minion";
+/// The file of grains that an administrator sets.
+const GRAINS: &str = "grains";
 /// What is included unless `default_include` says otherwise.
-const DEFAULT_INCLUDE: &str = "minion.d/*.conf";
+pub(super) const DEFAULT_INCLUDE: &str = "minion.d/*.conf";
 /// The largest configuration file.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// How many files may be included.
@@ -123,7 +125,7 @@ impl Files {
 
 /// Returns what changes when one of the files changes, comes or goes.
 pub fn fingerprint(folder: &Path, options: &Map) -> Fingerprint {
-    let mut paths = vec![folder.join(MAIN)];
+    let mut paths = vec![folder.join(MAIN), folder.join(GRAINS)];
     paths.extend(includes(folder, options).unwrap_or_default());
     let look = |path: PathBuf| {
         let found = fs::metadata(&path).ok();

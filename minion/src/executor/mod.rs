@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::modules::{EventSink, Jobs};
+use crate::modules::{BeaconRoom, EventSink, Jobs, Reload};
 use state::ExecutorState;
 use task::ExecutorTask;
 
@@ -50,6 +50,10 @@ pub struct Parts {
     pub grains: watch::Receiver<Arc<Map>>,
     /// Where functions' events go.
     pub events: Arc<dyn EventSink>,
+    /// The beacons that functions see and change.
+    pub beacons: Arc<dyn BeaconRoom>,
+    /// Has the configuration read anew.
+    pub reload: Arc<dyn Reload>,
     /// Where returns go.
     pub returns: Arc<dyn ReturnSink>,
     /// What becomes of over-long returns.

@@ -138,6 +138,8 @@ impl ExecutorTask {
             grains: Arc::clone(&parts.grains.borrow()),
             jobs: Arc::new(self.handle.clone()),
             events: Arc::clone(&parts.events),
+            beacons: Arc::clone(&parts.beacons),
+            reload: Arc::clone(&parts.reload),
             job: JobInfo { jid: job.jid.clone(), user: job.user.clone(), publication: job.publication() },
             control,
             deadline: Some(deadline),

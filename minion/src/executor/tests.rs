@@ -1,7 +1,7 @@
 //! What `executor` promises, tested.
 
 use super::*;
-use crate::modules::{NoEvents, Stop};
+use crate::modules::{NoBeacons, NoEvents, NoReload, Stop};
 use proto::map;
 use proto::value::{MapExt, Value};
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ impl Scene {
             config: watch::channel(Arc::new(Map::new())).1,
             grains: watch::channel(Arc::new(map! { "shell" => "/bin/sh" })).1,
             events: Arc::new(NoEvents),
+            beacons: Arc::new(NoBeacons),
+            reload: Arc::new(NoReload),
             returns: Arc::new(Inbox(sender)),
             limit: Limit { max_return_size: 1_000, folder: folder.path().join("returns") },
             program: PathBuf::from("halite-minion"),

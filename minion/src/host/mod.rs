@@ -15,6 +15,7 @@ pub mod os_release;
 pub mod percent;
 pub mod process_names;
 pub mod processes;
+pub mod replace;
 pub mod service;
 pub mod sockets;
 pub mod stats;

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::jids::Jids;
 use crate::local_bus::LocalBus;
-use crate::modules::{EventSink, SendError};
+use crate::modules::{EventSink, NoDaemon, NotDone, SendError};
 use crate::spool::{Spool, SpoolError};
 use state::LinkState;
 use task::LinkTask;
@@ -192,7 +192,7 @@ impl Link {
     }
 
     /// Returns the sink through which functions send events.
-    pub fn events(&self, id: MinionId, bus: LocalBus) -> Arc<dyn EventSink> {
+    pub fn events(&self, id: MinionId, bus: Option<LocalBus>) -> Arc<dyn EventSink> {
         Arc::new(Events { link: self.clone(), id, bus })
     }
 
@@ -207,7 +207,8 @@ impl Link {
 struct Events {
     link: Link,
     id: MinionId,
-    bus: LocalBus,
+    /// The daemon's bus; a call has none.
+    bus: Option<LocalBus>,
 }
 
 impl EventSink for Events {
@@ -239,8 +240,9 @@ impl EventSink for Events {
         }
     }
 
-    fn fire_local(&self, tag: &str, data: Map) {
-        self.bus.fire(tag, data);
+    fn fire_local(&self, tag: &str, data: Map) -> Result<(), NotDone> {
+        let Some(bus) = &self.bus else { return Err(NoDaemon.into()) };
+        bus.fire(tag, data).map_err(|error| NotDone::Refused(error.to_string()))
     }
 }
 

@@ -14,6 +14,7 @@ use transport::{
 
 use super::*;
 use crate::executor::{Executor, Limit, Limits, Parts as ExecutorParts};
+use crate::modules::{NoBeacons, NoReload};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -190,7 +191,7 @@ impl Minion {
 
     /// Sends an event as functions do, and waits for its acknowledgement beside the test.
     fn send(&self, tag: &'static str) -> JoinHandle<Result<(), SendError>> {
-        let sink = self.link.events(MinionId::parse("m1").unwrap(), LocalBus::default());
+        let sink = self.link.events(MinionId::parse("m1").unwrap(), Some(LocalBus::default()));
         tokio::task::spawn_blocking(move || sink.send(tag, map! { "n" => 1 }, PATIENCE))
     }
 }
@@ -331,7 +332,9 @@ fn executor(link: &Link, id: &MinionId, jids: Jids, folder: &std::path::Path) ->
         id: id.to_string(),
         config,
         grains,
-        events: link.events(id.clone(), LocalBus::default()),
+        events: link.events(id.clone(), Some(LocalBus::default())),
+        beacons: Arc::new(NoBeacons),
+        reload: Arc::new(NoReload),
         returns: Intake::returns(link.clone(), jids),
         limit: Limit { max_return_size: 1 << 20, folder: folder.join("returns") },
         program: "halite-minion".into(),

@@ -14,7 +14,9 @@ const ACKNOWLEDGEMENT_S: i64 = 60;
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "event.fire",
-        doc: "Fire an event on the minion's own event bus. Data must be a map.
+        doc: "Fire an event on the minion's own event bus, which `halite-minion events` shows. Data must be a map.
+
+With salt-call the minion must run on this host: it is its bus.
 
 CLI Example:
 
@@ -83,8 +85,8 @@ fn fire(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let Some(data) = args.value("data").as_map() else {
         return Err(CallError::Invocation("data must be a map".to_owned()));
     };
-    cx.events.fire_local(&tag(&args)?, data.clone());
-    Ok(Value::Bool(true).into())
+    let fired = cx.events.fire_local(&tag(&args)?, data.clone());
+    fired.map(|()| Value::Bool(true).into()).map_err(|error| CallError::Failed(error.to_string()))
 }
 
 fn send(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
@@ -162,7 +164,7 @@ fn tag(args: &Args) -> Result<String, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modules::{EventSink, SendError, find};
+    use crate::modules::{EventSink, NotDone, SendError, find};
     use std::sync::{Arc, Mutex};
 
     type Sent = (String, Map, Duration);
@@ -180,8 +182,9 @@ mod tests {
             self.answer.clone()
         }
 
-        fn fire_local(&self, tag: &str, data: Map) {
+        fn fire_local(&self, tag: &str, data: Map) -> Result<(), NotDone> {
             self.local.lock().expect("not poisoned").push((tag.to_owned(), data));
+            Ok(())
         }
     }
 

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use super::{Args, CallError, Function};
 
 mod content;
-mod diff;
 mod find;
 mod owner;
 mod paths;

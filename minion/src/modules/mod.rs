@@ -16,14 +16,17 @@ pub use crate::executor::control::{Control, SIGKILL, SIGTERM, Stop};
 use crate::executor::{process, runas};
 
 mod args;
+mod beacons;
 mod cmd;
 mod config;
+mod diff;
 mod disk;
 mod event;
 mod file;
 mod grains;
 mod http;
 mod network;
+mod parts;
 mod ps;
 mod saltutil;
 mod service;
@@ -33,10 +36,15 @@ mod sys;
 mod test;
 
 pub use args::{Args, Fallback, Param, Takes};
+pub use parts::{
+    BeaconRoom, EventSink, Jobs, NoBeacons, NoDaemon, NoEvents, NoJobs, NoReload, NotDone, Reload, SendError, ServedBy,
+    served_by,
+};
 
 /// Every module's table of functions, by module name.
 pub fn all() -> &'static [&'static [Function]] {
     &[
+        beacons::FUNCTIONS,
         cmd::FUNCTIONS,
         config::FUNCTIONS,
         disk::FUNCTIONS,
@@ -184,6 +192,10 @@ pub struct ModuleContext {
     pub jobs: Arc<dyn Jobs>,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// The beacons that watch here.
+    pub beacons: Arc<dyn BeaconRoom>,
+    /// Has the minion read its configuration and grains anew.
+    pub reload: Arc<dyn Reload>,
     /// The job that runs this function.
     pub job: JobInfo,
     /// How the job is stopped, and the process it has started.
@@ -203,6 +215,8 @@ impl ModuleContext {
             grains,
             jobs: Arc::new(NoJobs),
             events: Arc::new(NoEvents),
+            beacons: Arc::new(NoBeacons),
+            reload: Arc::new(NoReload),
             job: JobInfo::default(),
             control: Arc::new(Control::default()),
             deadline: None,
@@ -282,61 +296,6 @@ pub struct JobInfo {
     pub user: String,
     /// The publication's fields, without the prefix: functions that take keywords get them as `__pub_<field>`.
     pub publication: Map,
-}
-
-/// The jobs of this minion, as `saltutil` sees them.
-pub trait Jobs: Send + Sync {
-    /// Returns what runs or waits now, each in the shape of `saltutil.running`.
-    fn running(&self) -> Vec<Map>;
-    /// Signals a job; returns the pid it went to, or nothing if there is no such job.
-    fn signal(&self, jid: &str, signal: i32) -> Option<u32>;
-}
-
-/// No jobs at all: for calls without a daemon.
-pub struct NoJobs;
-
-impl Jobs for NoJobs {
-    fn running(&self) -> Vec<Map> {
-        Vec::new()
-    }
-
-    fn signal(&self, _jid: &str, _signal: i32) -> Option<u32> {
-        None
-    }
-}
-
-/// Where a function's events go.
-pub trait EventSink: Send + Sync {
-    /// Sends an event to the master; `data` is the event's whole data as the master's bus shall show it. Returns once the
-    /// master has acknowledged it, or fails when `wait` has passed (it may then still arrive).
-    fn send(&self, tag: &str, data: Map, wait: Duration) -> Result<(), SendError>;
-    /// Fires an event on this minion's own bus.
-    fn fire_local(&self, tag: &str, data: Map);
-}
-
-/// Why an event was not acknowledged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SendError {
-    /// There is no connection, and none is made for this call.
-    #[error("no connection to the master")]
-    NotConnected,
-    /// The master did not acknowledge in time; the event stays queued if it was accepted.
-    #[error("no acknowledgement by the master in time")]
-    NotAcknowledged,
-    /// The event cannot be sent at all: too large, a bad tag, the spool full.
-    #[error("event refused: {0}")]
-    Refused(String),
-}
-
-/// Drops local events and refuses others: for calls without a master.
-pub struct NoEvents;
-
-impl EventSink for NoEvents {
-    fn send(&self, _tag: &str, _data: Map, _wait: Duration) -> Result<(), SendError> {
-        Err(SendError::NotConnected)
-    }
-
-    fn fire_local(&self, _tag: &str, _data: Map) {}
 }
 
 #[cfg(test)]

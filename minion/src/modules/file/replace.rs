@@ -7,7 +7,7 @@ use proto::value::Value;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::content::overwrite;
-use super::diff::unified;
+use crate::modules::diff::unified;
 use super::{bounded, failed, path};
 use crate::modules::args::plain_text;
 use crate::modules::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param};
