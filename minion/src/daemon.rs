@@ -346,9 +346,9 @@ impl Reload for Reloads {
     fn reload(&self) -> Result<(), NotDone> {
         let (done, told) = sync_channel(1);
         match self.0.try_send(done) {
-            Ok(()) => told.recv_timeout(RELOAD_PATIENCE).map_err(|_| {
-                NotDone::Refused("the configuration was not read anew in time".to_owned())
-            }),
+            Ok(()) => told
+                .recv_timeout(RELOAD_PATIENCE)
+                .map_err(|_| NotDone::Refused("the configuration was not read anew in time".to_owned())),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 Err(NotDone::Refused("the minion is busy reading its configuration; try again".to_owned()))
             }

@@ -1,7 +1,7 @@
 //! Beacons on the real host: what they fire, and how a bad one is told.
 
 use halite_tests::{Fleet, wait_for};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 fn keys(data: &Json) -> Vec<&str> {
     let mut keys: Vec<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
@@ -71,4 +71,73 @@ fn sh_tells_exactly_what_a_persons_shell_ran() {
     assert!(echo["data"]["user"].is_string() && echo["data"]["source"].is_string(), "{echo}");
     let pid = echo["tag"].as_str().unwrap().rsplit('/').next().unwrap();
     assert!(pid.parse::<u32>().is_ok(), "{echo}");
+}
+
+#[test]
+fn a_job_changes_the_beacons_of_a_running_minion() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minion("m1", "");
+    fleet.wait_up(&["m1"]);
+    let job = |args: &[&str]| fleet.halite(&[&["m1"], args, &["--out", "json"]].concat());
+    let added = job(&["beacons.add", "memusage", "[{percent: 0%}, {interval: 1}]"]).expect_code(0).json();
+    assert_eq!(added["m1"], json!({"comment": "Added beacon: memusage.", "result": true}));
+    fleet.wait_events("salt/beacon/m1/memusage/", 1);
+    let bad = job(&["beacons.add", "swapusage", "[{percent: much}]"]).expect_code(1).json();
+    let comment = bad["m1"]["comment"].as_str().unwrap();
+    assert!(comment.starts_with("Beacon swapusage configuration invalid, not adding.\n"), "{comment}");
+    assert_eq!(job(&["beacons.list"]).json()["m1"], "beacons:\n  memusage:\n  - percent: 0%\n  - interval: 1\n");
+    let saved = job(&["beacons.save"]).expect_code(0).json();
+    assert!(saved["m1"]["comment"].as_str().unwrap().ends_with("/minion.d/beacons.conf."), "{saved}");
+    job(&["beacons.delete", "memusage"]).expect_code(0);
+    assert_eq!(job(&["beacons.list"]).json()["m1"], "beacons: {}\n");
+}
+
+#[test]
+fn saved_beacons_are_there_after_a_restart() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minion("m1", "");
+    fleet.wait_up(&["m1"]);
+    fleet.halite(&["m1", "beacons.add", "memusage", "[{percent: 0%}, {interval: 1}]"]).expect_code(0);
+    fleet.halite(&["m1", "beacons.add", "load", "[]"]).expect_code(0);
+    fleet.halite(&["m1", "beacons.disable_beacon", "load"]).expect_code(0);
+    let list =
+        |fleet: &Fleet| fleet.halite(&["m1", "beacons.list", "--out", "json"]).expect_code(0).json()["m1"].clone();
+    let before = list(&fleet);
+    fleet.halite(&["m1", "beacons.save"]).expect_code(0);
+    fleet.take_minion("m1").stop();
+    fleet.start_minion("m1", "");
+    fleet.wait_up(&["m1"]);
+    assert_eq!(list(&fleet), before);
+    // What is not saved does not last.
+    fleet.halite(&["m1", "beacons.reset"]).expect_code(0);
+    fleet.take_minion("m1").stop();
+    fleet.start_minion("m1", "");
+    fleet.wait_up(&["m1"]);
+    assert_eq!(list(&fleet), before);
+}
+
+#[test]
+fn a_bad_beacon_is_told_on_the_masters_bus() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minion("m1", "beacons:\n  load:\n    - averages: nonsense\n");
+    let error = &fleet.wait_events("salt/minion/m1/beacon_error", 1)[0]["data"];
+    assert_eq!(keys(error), ["_stamp", "beacon", "error", "goes_on", "id", "place"]);
+    assert_eq!((&error["beacon"], &error["goes_on"]), (&json!("load"), &json!(false)));
+    assert!(error["place"].as_str().unwrap().contains("/minion:"), "{error}");
+}
+
+#[test]
+fn a_trial_shows_what_a_beacon_sees_and_fires_nothing() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minion("m1", "beacons:\n  memusage:\n    - percent: 0%\n    - interval: 3600\n  load: nonsense\n");
+    fleet.wait_up(&["m1"]);
+    let trial = fleet.call("m1", &["beacons.test", "memusage", "--out", "json"]).expect_code(0).json();
+    let used = &trial["local"]["events"][0];
+    assert_eq!(used["tag"], "salt/beacon/m1/memusage/");
+    assert_eq!(keys(&used["data"]), ["id", "memusage"]);
+    assert!(trial["local"]["reading"]["memusage"].is_number(), "{trial}");
+    let bad = fleet.call("m1", &["beacons.test", "load", "--out", "json"]).expect_code(1).json();
+    let why = bad["local"]["comment"].as_str().unwrap();
+    assert!(why.contains("expected a list of maps"), "{why}");
+    assert!(fleet.events("salt/beacon/m1/*").is_empty());
 }

@@ -107,7 +107,9 @@ impl Roster {
 /// Returns the options without `enabled`: one that is switched off can be checked and tried all the same.
 pub(super) fn switched_on(options: &Value) -> Value {
     match options {
-        Value::Map(map) => map.iter().filter(|(key, _)| key.as_str() != Some("enabled")).map(pair).collect::<Map>().into(),
+        Value::Map(map) => {
+            map.iter().filter(|(key, _)| key.as_str() != Some("enabled")).map(pair).collect::<Map>().into()
+        }
         Value::List(items) => Value::List(items.iter().map(switched_on).collect()),
         other => other.clone(),
     }

@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant as TokioInstant, sleep_until};
 use tracing::{error, info, warn};
 
+use super::roster::{Refused, Roster};
 use super::setup::{Setup, SetupError};
 use super::state::{BeaconsInput, BeaconsOutput, BeaconsState, RATE_PER_SECOND, Serial, Timing};
-use super::roster::{Refused, Roster};
 use super::{Beacon, BeaconContext, BeaconEvent, BuildError, LookError, Parts, Waker, chain};
 use crate::link::LinkStatus;
 
@@ -195,7 +195,8 @@ impl BeaconsTask {
                 error!(beacon = name, "{place}: beacon {name} is disabled: failed to {why}");
                 // It stays listed, so that it is not made again until its configuration changes.
                 self.state.remove(serial);
-                self.fire_error(&name, &format!("failed to {why}"), map! { "place" => place, "goes_on" => false }).await;
+                self.fire_error(&name, &format!("failed to {why}"), map! { "place" => place, "goes_on" => false })
+                    .await;
             }
         }
     }

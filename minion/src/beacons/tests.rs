@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+mod recorded;
+
 static BUILT: AtomicUsize = AtomicUsize::new(0);
 static LOOKED: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
@@ -66,8 +68,10 @@ async fn until(counter: &AtomicUsize, count: usize) {
 async fn a_new_configuration_leaves_unchanged_beacons_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (parts, _keep) = crate::link::idle_for_tests(folder.path());
-    let beacons =
-        Beacons::with(parts.id.clone(), Roster::of(vec![setup("one", Map::new()), setup("bad", map! { "panics" => true })]));
+    let beacons = Beacons::with(
+        parts.id.clone(),
+        Roster::of(vec![setup("one", Map::new()), setup("bad", map! { "panics" => true })]),
+    );
     let task = beacons.spawn(parts);
     until(&LOOKED, 3).await;
     // The one that panicked is out; it takes nobody with it.

@@ -24,7 +24,9 @@ pub async fn call(config: &Config, fun: &str, arg: &[Value]) -> Result<Done, Loc
     let path = path(config);
     let mut stream = connect(config).await?;
     let request = Request::Call { fun: fun.to_owned(), arg: arg.to_vec() };
-    match timeout(CALL_DEADLINE, ask(&mut stream, &request)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    match timeout(CALL_DEADLINE, ask(&mut stream, &request))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     {
         Ok(Answer::Done(done)) => Ok(done),
         Ok(Answer::Refused(why)) => Err(LocalError::Refused(why)),

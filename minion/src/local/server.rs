@@ -221,8 +221,11 @@ mod tests {
 
     fn scene() -> Scene {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("minion"), format!("root_dir: {}\nsock_dir: /s\nid: m1\n", folder.path().display()))
-            .unwrap();
+        fs::write(
+            folder.path().join("minion"),
+            format!("root_dir: {}\nsock_dir: /s\nid: m1\n", folder.path().display()),
+        )
+        .unwrap();
         let config = Config::load(folder.path(), &Overrides::default()).unwrap();
         Scene { config, bus: LocalBus::default(), _folder: folder }
     }

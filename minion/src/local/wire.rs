@@ -55,9 +55,7 @@ impl Request {
 
     pub(super) fn decode(map: &Map) -> Option<Request> {
         match map.text("do")? {
-            "call" => {
-                Some(Request::Call { fun: map.text("fun")?.to_owned(), arg: map.at("arg")?.as_list()?.to_vec() })
-            }
+            "call" => Some(Request::Call { fun: map.text("fun")?.to_owned(), arg: map.at("arg")?.as_list()?.to_vec() }),
             "events" => Some(Request::Events { tag: map.text("tag")?.to_owned() }),
             _ => None,
         }
@@ -136,9 +134,7 @@ mod tests {
     #[test]
     fn what_is_said_is_understood() {
         let arg = vec![Value::from("x"), map! { "n" => 1 }.into()];
-        for request in
-            [Request::Call { fun: "event.fire".into(), arg }, Request::Events { tag: "a/*".into() }]
-        {
+        for request in [Request::Call { fun: "event.fire".into(), arg }, Request::Events { tag: "a/*".into() }] {
             assert_eq!(Request::decode(&request.encode()), Some(request));
         }
         let event = LocalEvent { tag: "a/b".into(), data: map! { "missed" => 1, "done" => 2 } };

@@ -37,6 +37,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     paths::IS_LINK,
     owner::LCHOWN,
     paths::LINK,
+    paths::MAKEDIRS,
     paths::MKDIR,
     paths::MOVE,
     content::PREPEND,

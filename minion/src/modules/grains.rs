@@ -5,10 +5,15 @@ use proto::value::{Map, MapExt, Value};
 use super::args::plain_text;
 use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param, descend};
 
+mod file;
+
 /// The outputter that Salt names for most of these.
 const NESTED: &str = "nested";
 
 pub(super) const FUNCTIONS: &[Function] = &[
+    file::APPEND,
+    file::DELKEY,
+    file::DELVAL,
     Function {
         name: "grains.get",
         doc: "Return one grain, or the default if there is none such. A colon goes down into nested grains.
@@ -75,6 +80,10 @@ CLI Example:
         params: &[],
         run: ls,
     },
+    file::REMOVE,
+    file::SET,
+    file::SETVAL,
+    file::SETVALS,
 ];
 
 /// The grains that `sanitize=True` hides, and what stands in for them.

@@ -16,7 +16,31 @@ const PING_LIMIT: Duration = Duration::from_secs(30);
 /// The longest timeout of `ping`, in seconds.
 const MAX_PING: i64 = 300;
 
+const IPV4: &[Param] = &[
+    Param::optional("interface", Fallback::None),
+    Param::optional("include_loopback", Fallback::Bool(false)),
+    Param::optional("cidr", Fallback::None),
+    Param::optional("type", Fallback::None),
+];
+const IPV6: &[Param] = &[
+    Param::optional("interface", Fallback::None),
+    Param::optional("include_loopback", Fallback::Bool(false)),
+    Param::optional("cidr", Fallback::None),
+];
+
 pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "network.active_tcp",
+        doc: "Return the established TCP connections.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.active_tcp",
+        params: &[],
+        run: active_tcp,
+    },
     Function {
         name: "network.get_fqdn",
         doc: "Return the whole name of this host.
@@ -54,6 +78,42 @@ CLI Example:
         run: hw_addr,
     },
     Function {
+        name: "network.hwaddr",
+        doc: "Return the hardware address of an interface, as network.hw_addr does.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.hwaddr eth0",
+        params: &[Param::required("iface")],
+        run: hw_addr,
+    },
+    Function {
+        name: "network.interface",
+        doc: "Return the IPv4 addresses of one interface.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.interface eth0",
+        params: &[Param::required("iface")],
+        run: interface,
+    },
+    Function {
+        name: "network.interface_ip",
+        doc: "Return the first IPv4 address of an interface; an empty text if it has none.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.interface_ip eth0",
+        params: &[Param::required("iface")],
+        run: interface_ip,
+    },
+    Function {
         name: "network.interfaces",
         doc: "Return the interfaces with their addresses.
 
@@ -84,12 +144,7 @@ CLI Example:
 
     salt '*' network.ip_addrs
     salt '*' network.ip_addrs cidr=10.0.0.0/8",
-        params: &[
-            Param::optional("interface", Fallback::None),
-            Param::optional("include_loopback", Fallback::Bool(false)),
-            Param::optional("cidr", Fallback::None),
-            Param::optional("type", Fallback::None),
-        ],
+        params: IPV4,
         run: |_, args| ip_addrs(&args, |one| one.ipv4.iter().map(|inet| inet.address.into()).collect()),
     },
     Function {
@@ -104,12 +159,56 @@ CLI Example:
 .. code-block:: bash
 
     salt '*' network.ip_addrs6",
-        params: &[
-            Param::optional("interface", Fallback::None),
-            Param::optional("include_loopback", Fallback::Bool(false)),
-            Param::optional("cidr", Fallback::None),
-        ],
+        params: IPV6,
         run: |_, args| ip_addrs(&args, |one| one.ipv6.iter().map(|inet| inet.address.into()).collect()),
+    },
+    Function {
+        name: "network.ipaddrs",
+        doc: "Return the IPv4 addresses of this host, as network.ip_addrs does.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.ipaddrs",
+        params: IPV4,
+        run: |_, args| ip_addrs(&args, |one| one.ipv4.iter().map(|inet| inet.address.into()).collect()),
+    },
+    Function {
+        name: "network.ipaddrs6",
+        doc: "Return the IPv6 addresses of this host, as network.ip_addrs6 does.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.ipaddrs6",
+        params: IPV6,
+        run: |_, args| ip_addrs(&args, |one| one.ipv6.iter().map(|inet| inet.address.into()).collect()),
+    },
+    Function {
+        name: "network.is_loopback",
+        doc: "Tell whether an address is one of the loopback interface.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.is_loopback 127.0.0.1",
+        params: &[Param::required("ip_addr")],
+        run: |_, args| about(&args, |address| address.is_loopback()),
+    },
+    Function {
+        name: "network.is_private",
+        doc: "Tell whether an address is a private one.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' network.is_private 10.0.0.3",
+        params: &[Param::required("ip_addr")],
+        run: |_, args| about(&args, is_private),
     },
     Function {
         name: "network.netstat",
@@ -147,15 +246,49 @@ CLI Example:
     },
 ];
 
-fn hw_addr(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+/// Returns the interface that is asked for.
+fn asked(args: &Args) -> Result<Interface, CallError> {
     let name = args.text("iface").unwrap_or_default();
-    let all = addresses::read();
-    let unknown = || {
-        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    let mut all = addresses::read();
+    let names: Vec<String> = all.keys().cloned().collect();
+    all.remove(&name).ok_or_else(|| {
         CallError::Failed(format!("Interface \"{name}\" not in available interfaces: \"{}\"", names.join("\", \"")))
-    };
-    let interface = all.get(&name).ok_or_else(unknown)?;
-    Ok(Value::from(interface.hardware.clone().unwrap_or_default()).into())
+    })
+}
+
+fn hw_addr(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    Ok(Value::from(asked(&args)?.hardware.unwrap_or_default()).into())
+}
+
+fn interface(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let mut map = interface_map(&asked(&args)?);
+    Ok(map.take("inet").unwrap_or_else(|| Value::List(Vec::new())).into())
+}
+
+fn interface_ip(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let first = asked(&args)?.ipv4.first().map(|inet| inet.address.to_string());
+    Ok(Value::from(first.unwrap_or_default()).into())
+}
+
+/// Answers a question about one address.
+fn about(args: &Args, question: fn(IpAddr) -> bool) -> Result<Outcome, CallError> {
+    let text = args.text("ip_addr").unwrap_or_default();
+    let address =
+        text.parse().map_err(|_| CallError::Invocation(format!("'{}' is no address", text.escape_debug())))?;
+    Ok(Value::Bool(question(address)).into())
+}
+
+/// Returns the established connections, numbered as Salt does.
+fn active_tcp(_: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let open = sockets::read().into_iter().filter(|socket| socket.protocol == "tcp" && socket.state == "ESTABLISHED");
+    let rows = open.enumerate().map(|(number, socket)| {
+        let row = proto::map! {
+            "local_addr" => socket.local.ip().to_string(), "local_port" => socket.local.port(),
+            "remote_addr" => socket.remote.ip().to_string(), "remote_port" => socket.remote.port(),
+        };
+        (Value::from(number), row.into())
+    });
+    Ok(Value::from(rows.collect::<Map>()).into())
 }
 
 fn interfaces(_: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
@@ -331,6 +464,12 @@ mod tests {
         assert_eq!(lo.at("inet").and_then(Value::as_list).and_then(<[Value]>::first), Some(&expected.into()));
         assert_eq!(call("network.hw_addr", &["lo"], Map::new()), Ok("00:00:00:00:00:00".into()));
         assert!(call("network.hw_addr", &["none0"], Map::new()).is_err());
+        assert_eq!(call("network.interface_ip", &["lo"], Map::new()), Ok("127.0.0.1".into()));
+        let lo = call("network.interface", &["lo"], Map::new()).expect("an outcome");
+        assert_eq!(lo.as_list().and_then(|all| all[0].get("netmask")), Some(&"255.0.0.0".into()));
+        assert_eq!(call("network.is_private", &["10.0.0.3"], Map::new()), Ok(true.into()));
+        assert_eq!(call("network.is_loopback", &["10.0.0.3"], Map::new()), Ok(false.into()));
+        assert!(call("network.is_private", &["ten"], Map::new()).is_err());
     }
 
     #[test]

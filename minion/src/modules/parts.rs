@@ -21,9 +21,8 @@ pub fn served_by(fun: &str) -> ServedBy {
     match fun {
         "beacons.list" | "beacons.list_available" | "beacons.test" => ServedBy::DaemonIfAny,
         "event.fire" => ServedBy::Daemon,
-        "grains.append" | "grains.delkey" | "grains.delval" | "grains.remove" | "grains.setval" | "grains.setvals" => {
-            ServedBy::DaemonIfAny
-        }
+        "grains.append" | "grains.delkey" | "grains.delval" | "grains.remove" | "grains.set" | "grains.setval"
+        | "grains.setvals" => ServedBy::DaemonIfAny,
         _ if fun.starts_with("saltutil.sync_") => ServedBy::Caller,
         "saltutil.revoke_auth" => ServedBy::Caller,
         _ if fun.starts_with("beacons.") || fun.starts_with("saltutil.") => ServedBy::Daemon,

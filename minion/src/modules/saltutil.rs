@@ -1,10 +1,14 @@
-//! `saltutil`: the jobs that run on this minion, and how to stop them.
+//! `saltutil`: the jobs that run on this minion and how to stop them, and what Salt refreshes and fetches.
 
 use proto::target::glob::Glob;
 use proto::value::{Map, MapExt, Value};
 
-use super::{Args, CallError, Function, ModuleContext, Outcome, Param, SIGKILL, SIGTERM};
+use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param, SIGKILL, SIGTERM};
 
+mod sync;
+
+/// Salt's parameters of the refreshing functions, which always wait here.
+const REFRESH: &[Param] = &[Param::optional("async", Fallback::Bool(true)), Param::keywords()];
 /// The highest signal number there is.
 const MAX_SIGNAL: i64 = 64;
 
@@ -58,6 +62,66 @@ CLI Example:
         run: |cx, args| Ok(Value::from(signal(cx, &jid(&args), SIGKILL)).into()),
     },
     Function {
+        name: "saltutil.refresh_beacons",
+        doc: "Read the configuration of the beacons again. Done when this returns.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' saltutil.refresh_beacons",
+        params: REFRESH,
+        run: refresh,
+    },
+    Function {
+        name: "saltutil.refresh_grains",
+        doc: "Find this host's grains again. Done when this returns.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' saltutil.refresh_grains",
+        params: REFRESH,
+        run: refresh,
+    },
+    Function {
+        name: "saltutil.refresh_modules",
+        doc: "Return True: all functions of this minion are built in, and none can be out of date.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' saltutil.refresh_modules",
+        params: REFRESH,
+        run: nothing_to_refresh,
+    },
+    Function {
+        name: "saltutil.refresh_pillar",
+        doc: "Return True: this minion keeps no pillar that could be out of date.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' saltutil.refresh_pillar",
+        params: REFRESH,
+        run: nothing_to_refresh,
+    },
+    Function {
+        name: "saltutil.revoke_auth",
+        doc: "Refuse: a minion cannot take back its own key. The master can, with `halite key delete`.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' saltutil.revoke_auth",
+        params: &[Param::optional("preserve_minion_cache", Fallback::Bool(false))],
+        run: revoke_auth,
+    },
+    Function {
         name: "saltutil.running",
         doc: "Return the data of all jobs that run or wait on this minion.
 
@@ -81,6 +145,27 @@ CLI Example:
         params: &[Param::required("jid"), Param::required("sig")],
         run: signal_job,
     },
+    sync::ALL,
+    sync::BEACONS,
+    sync::CLOUDS,
+    sync::ENGINES,
+    sync::EXECUTORS,
+    sync::GRAINS,
+    sync::LOG_HANDLERS,
+    sync::MATCHERS,
+    sync::MODULES,
+    sync::OUTPUT,
+    sync::PILLAR,
+    sync::PROXYMODULES,
+    sync::RENDERERS,
+    sync::RETURNERS,
+    sync::SDB,
+    sync::SERIALIZERS,
+    sync::STATES,
+    sync::THORIUM,
+    sync::TOPS,
+    sync::UTILS,
+    sync::WRAPPER,
     Function {
         name: "saltutil.term_all_jobs",
         doc: "Send SIGTERM to every running job.
@@ -106,6 +191,21 @@ CLI Example:
         run: |cx, args| Ok(Value::from(signal(cx, &jid(&args), SIGTERM)).into()),
     },
 ];
+
+fn refresh(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    cx.reload.reload().map(|()| Value::Bool(true).into()).map_err(|error| CallError::Failed(error.to_string()))
+}
+
+fn nothing_to_refresh(_: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    Ok(Value::Bool(true).into())
+}
+
+fn revoke_auth(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let id = &cx.id;
+    Err(CallError::Failed(format!(
+        "a minion cannot take back its own key; on the master, `halite key delete {id}` does"
+    )))
+}
 
 /// Returns all jobs but the one that asks, as Salt does.
 fn running(cx: &ModuleContext) -> Vec<Map> {
@@ -188,6 +288,21 @@ mod tests {
         assert_eq!(call("saltutil.find_job", vec!["2".into()]).0, Ok(Map::new().into()));
         assert_eq!(call("saltutil.is_running", vec!["test.*".into()]).0, Ok(vec![first].into()));
         assert_eq!(call("saltutil.is_running", vec!["state.*".into()]).0, Ok(Value::List(vec![])));
+    }
+
+    #[test]
+    fn nothing_is_fetched_and_what_is_impossible_is_refused() {
+        assert_eq!(call("saltutil.sync_modules", vec![]).0, Ok(Value::List(vec![])));
+        let all = call("saltutil.sync_all", vec![]).0.expect("an outcome");
+        assert!(
+            all.as_map().is_some_and(|kinds| kinds.len() == 18 && !kinds.values().any(Value::is_truthy)),
+            "{all:?}"
+        );
+        assert_eq!(call("saltutil.refresh_pillar", vec![]).0, Ok(true.into()));
+        assert!(matches!(call("saltutil.refresh_grains", vec![]).0, Err(CallError::Failed(_))));
+        assert!(
+            matches!(call("saltutil.revoke_auth", vec![]).0, Err(CallError::Failed(why)) if why.contains("halite key"))
+        );
     }
 
     #[test]

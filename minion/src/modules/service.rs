@@ -9,7 +9,7 @@ use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param};
 
 mod manager;
 
-use manager::{Action, Manager};
+use manager::{Action, AtBoot, Manager};
 
 /// How long a service may take to start or stop.
 const ACTION_LIMIT: Duration = Duration::from_secs(300);
@@ -101,6 +101,30 @@ CLI Example:
     salt '*' service.get_all",
         &[],
         |cx, _| Ok(Value::from(Manager::of_this_host()?.all(cx)?).into()),
+    ),
+    function(
+        "service.get_disabled",
+        "Return the names of the services that do not start at boot.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' service.get_disabled",
+        &[],
+        |cx, _| Ok(Value::from(Manager::of_this_host()?.at_boot(cx, AtBoot::Stays)?).into()),
+    ),
+    function(
+        "service.get_enabled",
+        "Return the names of the services that start at boot.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' service.get_enabled",
+        &[],
+        |cx, _| Ok(Value::from(Manager::of_this_host()?.at_boot(cx, AtBoot::Starts)?).into()),
     ),
     function(
         "service.missing",

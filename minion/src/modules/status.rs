@@ -9,8 +9,8 @@ use proto::value::{Map, MapExt, Value};
 use time::OffsetDateTime;
 
 use super::args::plain_text;
-use super::{Args, CallError, Function, ModuleContext, Outcome, Param};
-use crate::host::{filesystem, load, processes};
+use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param};
+use crate::host::{clock, filesystem, load, processes, stats};
 
 /// The most that is read of one file of the kernel's: the processors of a large host.
 const MAX_FILE: u64 = 4 << 20;
@@ -18,6 +18,19 @@ const MAX_FILE: u64 = 4 << 20;
 const USERS_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "status.all_status",
+        doc: "Return all of it: cpuinfo, cpustats, diskstats, diskusage, loadavg, meminfo, netdev,
+netstats, uptime, vmstats and w.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.all_status",
+        params: &[],
+        run: all_status,
+    },
     Function {
         name: "status.cpuinfo",
         doc: "Return what the kernel tells of the processors, of the last one where they differ.
@@ -29,6 +42,30 @@ CLI Example:
     salt '*' status.cpuinfo",
         params: &[],
         run: |_, _| Ok(Value::from(cpuinfo(&kernel_file("/proc/cpuinfo")?)).into()),
+    },
+    Function {
+        name: "status.cpustats",
+        doc: "Return the kernel's counters of the processors.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.cpustats",
+        params: &[],
+        run: |_, _| figures(stats::cpustats()),
+    },
+    Function {
+        name: "status.diskstats",
+        doc: "Return the kernel's counters of the disks.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.diskstats",
+        params: &[],
+        run: |_, _| figures(stats::diskstats()),
     },
     Function {
         name: "status.diskusage",
@@ -72,6 +109,30 @@ CLI Example:
         run: |_, _| Ok(Value::from(meminfo(&kernel_file("/proc/meminfo")?)).into()),
     },
     Function {
+        name: "status.netdev",
+        doc: "Return the kernel's counters of the network interfaces.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.netdev",
+        params: &[],
+        run: |_, _| Ok(Value::from(netdev(&kernel_file("/proc/net/dev")?)).into()),
+    },
+    Function {
+        name: "status.netstats",
+        doc: "Return the kernel's counters of the network protocols.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.netstats",
+        params: &[],
+        run: |_, _| Ok(Value::from(netstats(&kernel_file("/proc/net/netstat")?)).into()),
+    },
+    Function {
         name: "status.nproc",
         doc: "Return how many processors the minion may use.
 
@@ -84,6 +145,21 @@ CLI Example:
         run: |_, _| Ok(Value::from(std::thread::available_parallelism().map_or(0, usize::from)).into()),
     },
     Function {
+        name: "status.pid",
+        doc: "Return the pids of the processes whose command line matches, one a line; an empty text if there are none.
+
+sig
+    A regular expression.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.pid <sig>",
+        params: &[Param::required("sig")],
+        run: pid,
+    },
+    Function {
         name: "status.procs",
         doc: "Return the processes: command line, processor time and user by pid.
 
@@ -94,6 +170,21 @@ CLI Example:
     salt '*' status.procs",
         params: &[],
         run: |_, _| Ok(Value::from(procs()).into()),
+    },
+    Function {
+        name: "status.time",
+        doc: "Return the date and the time of day of this host.
+
+format
+    Directives of strftime. Default: the weekday, the date and the time.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' status.time",
+        params: &[Param::optional("format", Fallback::Text("%A, %d. %B %Y %I:%M%p"))],
+        run: time_of_day,
     },
     Function {
         name: "status.uptime",
@@ -149,6 +240,111 @@ fn kernel_file(path: &str) -> Result<String, CallError> {
     let mut text = String::new();
     let read = fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
     read.map(|_| text).map_err(|error| CallError::Failed(format!("Unable to read {path}: {error}")))
+}
+
+fn figures(read: Result<Map, stats::StatsError>) -> Result<Outcome, CallError> {
+    let failed = |error: stats::StatsError| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        CallError::Failed(format!("failed to {error}: {cause}"))
+    };
+    read.map(|figures| Value::from(figures).into()).map_err(failed)
+}
+
+fn all_status(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let mut all = Map::new();
+    let parts = [
+        "cpuinfo",
+        "cpustats",
+        "diskstats",
+        "diskusage",
+        "loadavg",
+        "meminfo",
+        "netdev",
+        "netstats",
+        "uptime",
+        "vmstats",
+        "w",
+    ];
+    for part in parts {
+        let function = FUNCTIONS.iter().find(|function| function.name.strip_prefix("status.") == Some(part));
+        // One that this host cannot tell (w(1) may be missing) does not silence the others.
+        let told = function.map(|function| function.call(cx, Vec::new(), Map::new()));
+        all.set(
+            part,
+            match told {
+                Some(Ok(outcome)) => outcome.ret,
+                Some(Err(CallError::Stopped(stop))) => return Err(CallError::Stopped(stop)),
+                Some(Err(error)) => error.to_string().into(),
+                None => Value::Null,
+            },
+        );
+    }
+    Ok(Outcome { ret: all.into(), retcode: 0, out: None })
+}
+
+/// Reads the table of interfaces, in whose columns stands first what came in, then what went out.
+fn netdev(text: &str) -> Map {
+    const COLUMNS: [&str; 16] = [
+        "rx_bytes",
+        "rx_packets",
+        "rx_errs",
+        "rx_drop",
+        "rx_fifo",
+        "rx_frame",
+        "rx_compressed",
+        "rx_multicast",
+        "tx_bytes",
+        "tx_packets",
+        "tx_errs",
+        "tx_drop",
+        "tx_fifo",
+        "tx_colls",
+        "tx_carrier",
+        "tx_compressed",
+    ];
+    let mut interfaces = Map::new();
+    for (name, counters) in text.lines().filter_map(|line| line.split_once(':')) {
+        let numbers =
+            counters.split_whitespace().map(|word| word.parse::<u64>().map_or_else(|_| word.into(), Value::from));
+        let mut row = proto::map! { "iface" => name.trim() };
+        row.extend(COLUMNS.iter().map(|column| Value::from(*column)).zip(numbers));
+        interfaces.set(name.trim(), row);
+    }
+    interfaces
+}
+
+/// Reads pairs of lines: the names of a group's counters, then their values.
+fn netstats(text: &str) -> Map {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut groups = Map::new();
+    for pair in lines.chunks_exact(2) {
+        let (mut names, mut values) = (pair[0].split_whitespace(), pair[1].split_whitespace());
+        let (Some(group), Some(_)) = (names.next(), values.next()) else { continue };
+        let number = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+        let counters: Map = names.zip(values).map(|(name, value)| (Value::from(name), number(value))).collect();
+        groups.set(group.trim_end_matches(':'), counters);
+    }
+    groups
+}
+
+fn pid(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let text = args.text("sig").unwrap_or_default();
+    let wanted = regex::Regex::new(&text);
+    let wanted =
+        wanted.map_err(|_| CallError::Invocation(format!("'{}' is no regular expression", text.escape_debug())))?;
+    let own = i32::try_from(std::process::id()).ok();
+    let found = processes::all().into_iter().filter(|process| Some(process.pid) != own);
+    let found = found.filter(|process| wanted.is_match(&process.cmdline.join(" ")) || wanted.is_match(&process.name));
+    Ok(Value::from(found.map(|process| process.pid.to_string()).collect::<Vec<_>>().join("\n")).into())
+}
+
+fn time_of_day(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let format = args.text("format").unwrap_or_default();
+    let items = time::format_description::parse_strftime_owned(&format);
+    let text = items.ok().and_then(|items| clock::now().format(&items).ok());
+    let text =
+        text.ok_or_else(|| CallError::Invocation(format!("'{}' is no format of a time", format.escape_debug())))?;
+    Ok(Value::from(text).into())
 }
 
 fn cpuinfo(text: &str) -> Map {
@@ -289,6 +485,26 @@ mod tests {
         assert!(call("status.cpuinfo", &[]).expect("an outcome").get("processor").is_some());
         let uptime = call("status.uptime", &[]).expect("an outcome");
         assert!(uptime.get("seconds").and_then(Value::as_int).is_some_and(|seconds| seconds > 0), "{uptime:?}");
+    }
+
+    #[test]
+    fn the_small_rest_has_salts_shapes() {
+        let tcp = netstats("TcpExt: A B\nTcpExt: 1 -2\nIpExt: C\nIpExt: 3\n");
+        let expected =
+            proto::map! { "TcpExt" => proto::map! { "A" => 1, "B" => -2 }, "IpExt" => proto::map! { "C" => 3 } };
+        assert_eq!(tcp, expected);
+        let dev = netdev("Inter-| x\n face |bytes\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        let lo = dev.at("lo").expect("an interface");
+        assert_eq!((lo.get("rx_multicast"), lo.get("tx_carrier")), (Some(&8.into()), Some(&15.into())));
+        assert!(call("status.cpustats", &[]).expect("an outcome").get("ctxt").is_some());
+        assert_eq!(call("status.time", &["%Y x"]).expect("an outcome").as_str().map(str::len), Some(6));
+        assert!(call("status.time", &["%!"]).is_err());
+        let noon = call("status.time", &[]).expect("an outcome");
+        assert!(noon.as_str().is_some_and(|text| text.ends_with("AM") || text.ends_with("PM")), "{noon:?}");
+        assert_eq!(call("status.pid", &["no such process, [0-9]{40}"]), Ok("".into()));
+        assert!(call("status.pid", &["("]).is_err());
+        let all = call("status.all_status", &[]).expect("an outcome");
+        assert!(all.get("loadavg").is_some_and(|load| load.get("1-min").is_some()), "{all:?}");
     }
 
     #[test]

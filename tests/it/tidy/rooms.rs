@@ -30,8 +30,11 @@ const ROOMS: &[Room] = &[
 const HELPERS: &[(&str, &str)] = &[
     ("master/src/reactor/reactions/arguments.rs", "the argument forms that all types take"),
     ("master/src/runners/args.rs", "the arguments of every runner's function"),
+    ("minion/src/beacons/roster.rs", "which beacons there shall be, by the files and by changes since"),
     ("minion/src/beacons/setup.rs", "reads the option `beacons` for all kinds"),
     ("minion/src/modules/args.rs", "binds arguments to parameters for every module"),
+    ("minion/src/modules/diff.rs", "the difference of two texts, for whoever tells what it changed"),
+    ("minion/src/modules/parts.rs", "the parts of a running minion that functions may reach"),
 ];
 
 /// Things that may name a neighbour, each with its reason.

@@ -145,7 +145,8 @@ fn what_is_saved_is_recorded_yaml_and_whole() {
 fn bad_options_change_nothing() {
     let scene = scene();
     let before = scene.room.configured();
-    let comment = r#"{"comment":"Beacon memusage configuration invalid, not modifying.\npercent: too much","result":false}"#;
+    let comment =
+        r#"{"comment":"Beacon memusage configuration invalid, not modifying.\npercent: too much","result":false}"#;
     scene.check("beacons.modify", &["memusage", "[{percent: 101%}]"], comment);
     let own_name = "[{beacon_module: memusage}, {percent: 101%}]";
     let comment = r#"{"comment":"Beacon mine configuration invalid, not adding.\npercent: too much","result":false}"#;

@@ -114,6 +114,27 @@ CLI Example:
     run: link,
 };
 
+pub(super) const MAKEDIRS: Function = Function {
+    name: "file.makedirs",
+    doc: "Make the directory that is to hold a path. A path that ends in a slash is made whole.
+
+user, group, mode
+    Whose it shall be, and its mode, if it is made.
+
+CLI Example:
+
+.. code-block:: bash
+
+    salt '*' file.makedirs /opt/code/",
+    params: &[
+        Param::required("path"),
+        Param::optional("user", Fallback::None),
+        Param::optional("group", Fallback::None),
+        Param::optional("mode", Fallback::None),
+    ],
+    run: makedirs,
+};
+
 pub(super) const MKDIR: Function = Function {
     name: "file.mkdir",
     doc: "Make a directory, and those above it that are missing.
@@ -336,6 +357,14 @@ fn link(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let (src, path) = (path(&args, "src"), absolute(&args, "path")?);
     fs::hard_link(&src, &path).map_err(|error| failed(&format!("Could not create '{}'", path.display()), &error))?;
     done()
+}
+
+fn makedirs(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
+    let text = args.text("path").unwrap_or_default();
+    let folder = text.rsplit_once('/').map(|(folder, _)| if folder.is_empty() { "/" } else { folder });
+    let folder = folder.ok_or_else(|| CallError::Invocation(format!("File path must be absolute: {text}")))?.to_owned();
+    mkdir(cx, args.with("dir_path", folder.as_str()))?;
+    Ok(Value::Null.into())
 }
 
 fn mkdir(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {

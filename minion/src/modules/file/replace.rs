@@ -7,9 +7,9 @@ use proto::value::Value;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::content::overwrite;
-use crate::modules::diff::unified;
 use super::{bounded, failed, path};
 use crate::modules::args::plain_text;
+use crate::modules::diff::unified;
 use crate::modules::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param};
 
 /// Python's flags: ignore case, many lines, dot matches all, verbose.

@@ -55,6 +55,13 @@ fn succeeded(finished: &Finished) -> bool {
     matches!(finished.ending, Ending::Exited(0))
 }
 
+/// What a service does when the host boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtBoot {
+    Starts,
+    Stays,
+}
+
 impl Manager {
     /// Finds the init system of this host.
     pub(super) fn of_this_host() -> Result<Manager, CallError> {
@@ -137,6 +144,18 @@ impl Manager {
             all.extend(files.map(|file| file.strip_suffix(".service").unwrap_or(file).to_owned()));
         }
         Ok(all.into_iter().collect())
+    }
+
+    /// Returns the names of the services that start at boot, or that do not.
+    pub(super) fn at_boot(&self, cx: &ModuleContext, wanted: AtBoot) -> Result<Vec<String>, CallError> {
+        let mut found = Vec::new();
+        for name in self.all(cx)? {
+            let starts = self.enabled(cx, &name)?;
+            if starts == (wanted == AtBoot::Starts) {
+                found.push(name);
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the path of a service's script.
@@ -235,6 +254,8 @@ mod tests {
         assert_eq!(manager.running(&cx, "none"), Ok(false));
         assert_eq!((manager.enabled(&cx, "web"), manager.enabled(&cx, "none")), (Ok(true), Ok(false)));
         assert_eq!(manager.all(&cx), Ok(vec!["web".to_owned()]));
+        assert_eq!(manager.at_boot(&cx, AtBoot::Starts), Ok(vec!["web".to_owned()]));
+        assert_eq!(manager.at_boot(&cx, AtBoot::Stays), Ok(vec![]));
     }
 
     #[test]
