@@ -1,4 +1,4 @@
-//! Fires at each look while more than a share of the memory is used.
+//! Fires at each look while at least a share of the memory is used.
 //!
 //! ```yaml
 //! beacons:
@@ -12,26 +12,26 @@ use serde::Deserialize;
 
 use super::{Beacon, BeaconContext, BeaconEvent, Build, BuildError, Kind, LookError};
 use crate::host::memory;
+use crate::host::percent::Percent;
 
 pub(super) const KIND: Kind = Kind::new::<Memusage>("memusage");
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
-    /// The share of memory from which it fires, in percent: `63%`, `63` or `"63"`. No default.
-    percent: serde_json::Value,
+    /// From which share of the memory on it fires: `63%`, `63` or `"63"`. No default.
+    percent: Percent,
 }
 
 pub(super) struct Memusage {
-    percent: f64,
+    config: Config,
 }
 
 impl Build for Memusage {
     type Config = Config;
 
     fn build(config: Config, _cx: &BeaconContext) -> Result<Memusage, BuildError> {
-        let bad = || BuildError::Options(format!("percent: expected a share such as 63%, found {}", config.percent));
-        percent(&config.percent).map(|percent| Memusage { percent }).ok_or_else(bad)
+        Ok(Memusage { config })
     }
 }
 
@@ -49,38 +49,32 @@ impl Beacon for Memusage {
 
 impl Memusage {
     fn judge(&self, used: f64) -> Option<BeaconEvent> {
-        (used >= self.percent).then(|| BeaconEvent::plain(map! { "memusage" => used }))
+        (used >= self.config.percent.0).then(|| BeaconEvent::plain(map! { "memusage" => used }))
     }
-}
-
-fn percent(value: &serde_json::Value) -> Option<f64> {
-    let number = match value {
-        serde_json::Value::String(text) => text.replace('%', "").trim().parse().ok(),
-        other => other.as_f64(),
-    };
-    number.filter(|number: &f64| number.is_finite())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_share_is_written_in_several_ways() {
-        let check =
-            |json: &str, expected| assert_eq!(percent(&serde_json::from_str(json).unwrap()), expected, "{json}");
-        check("\"63%\"", Some(63.0));
-        check("63", Some(63.0));
-        check("63.5", Some(63.5));
-        check("\" 7 %\"", Some(7.0));
-        check("\"much\"", None);
-        check("true", None);
+    fn check(json: &str, used: f64, fires: bool) {
+        let beacon = Memusage { config: serde_json::from_str(json).unwrap() };
+        let expected = fires.then(|| BeaconEvent::plain(map! { "memusage" => used }));
+        assert_eq!(beacon.judge(used), expected, "{json}");
     }
 
     #[test]
-    fn it_fires_from_the_share_on() {
-        let beacon = Memusage { percent: 7.3 };
-        assert_eq!(beacon.judge(7.2), None);
-        assert_eq!(beacon.judge(7.3), Some(BeaconEvent::plain(map! { "memusage" => 7.3 })));
+    fn it_fires_from_the_share_on_however_it_is_written() {
+        check(r#"{"percent": 7.3}"#, 7.2, false);
+        check(r#"{"percent": "7.3%"}"#, 7.3, true);
+        check(r#"{"percent": " 7 %"}"#, 7.3, true);
+        check(r#"{"percent": "63"}"#, 62.9, false);
+    }
+
+    #[test]
+    fn a_share_is_required() {
+        for bad in ["{}", r#"{"percent": "much"}"#, r#"{"percent": true}"#, r#"{"percent": 1, "share": 2}"#] {
+            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -268,7 +268,7 @@ impl BeaconRoom for Beacons {
     }
 
     fn check(&self, name: &str, options: &Value) -> Result<(), String> {
-        setup::one(name, &roster::switched_on(options), String::new()).map(drop)
+        check(&self.id, name, options)
     }
 
     fn configured(&self) -> Map {
@@ -300,7 +300,7 @@ impl BeaconRoom for Offline {
     }
 
     fn check(&self, name: &str, options: &Value) -> Result<(), String> {
-        setup::one(name, &roster::switched_on(options), String::new()).map(drop)
+        check(&self.id, name, options)
     }
 
     fn configured(&self) -> Map {
@@ -320,15 +320,28 @@ fn names() -> Vec<&'static str> {
     all().iter().map(|kind| kind.name).collect()
 }
 
-/// Makes a beacon beside those that run and lets it look once.
-fn try_out(id: &MinionId, name: &str, options: &Value) -> Result<Map, String> {
+/// Makes a beacon beside those that run, if it can be made on this host.
+fn make(id: &MinionId, name: &str, options: &Value) -> Result<(Box<dyn Beacon>, BeaconContext), String> {
     let Some(setup) = setup::one(name, &roster::switched_on(options), String::new())? else {
         return Err("it is switched off".to_owned());
     };
     let (wakes, _nobody_listens) = mpsc::channel(1);
     let waker = Waker { name: name.into(), wakes };
     let cx = BeaconContext { id: id.clone(), name: name.to_owned(), waker };
-    let mut beacon = setup.kind.build(&setup.options, &cx).map_err(|error| format!("failed to {error}"))?;
+    let beacon = setup.kind.build(&setup.options, &cx).map_err(|error| match error {
+        BuildError::Host(why) => format!("it cannot work on this host: {why}"),
+        BuildError::Options(why) => why,
+    })?;
+    Ok((beacon, cx))
+}
+
+fn check(id: &MinionId, name: &str, options: &Value) -> Result<(), String> {
+    make(id, name, options).map(drop)
+}
+
+/// Lets a beacon look once, beside those that run.
+fn try_out(id: &MinionId, name: &str, options: &Value) -> Result<Map, String> {
+    let (mut beacon, cx) = make(id, name, options)?;
     let events = beacon.look(&cx).map_err(|error| chain(&error))?;
     let reading = beacon.reading().map_err(|error| chain(&error))?;
     let events: Result<Vec<Map>, BadTag> = events.into_iter().map(|event| shown(event, id, name)).collect();

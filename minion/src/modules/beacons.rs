@@ -317,7 +317,10 @@ fn switch_one(cx: &ModuleContext, args: &Args, switch: Switch) -> Result<Outcome
         return Ok(answer(false, format!("Beacon {name} is not currently configured.")));
     };
     let switched = switched(options, switch.on);
-    if let Err(why) = cx.beacons.check(&name, &switched) {
+    // One that is broken can still be switched off.
+    if switch.on
+        && let Err(why) = cx.beacons.check(&name, &switched)
+    {
         return Ok(answer(false, format!("Failed to {} beacon {name} on minion.\n{why}", switch.verb)));
     }
     if only_asked(args) {

@@ -9,6 +9,7 @@ use super::{Args, CallError, Function};
 
 mod content;
 mod find;
+mod line;
 mod owner;
 mod paths;
 mod replace;
@@ -36,6 +37,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     owner::GET_USER,
     paths::IS_LINK,
     owner::LCHOWN,
+    line::LINE,
     paths::LINK,
     paths::MAKEDIRS,
     paths::MKDIR,

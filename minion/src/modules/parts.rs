@@ -50,7 +50,7 @@ pub enum NotDone {
 pub trait BeaconRoom: Send + Sync {
     /// Returns the names of all kinds.
     fn available(&self) -> Vec<&'static str>;
-    /// Says what is wrong with a beacon of this name and these options, if anything is.
+    /// Says what is wrong with a beacon of this name and these options on this host, if anything is. May block.
     fn check(&self, name: &str, options: &Value) -> Result<(), String>;
     /// Returns what is configured now, in the shape of the option `beacons`: the files, and what was changed since.
     fn configured(&self) -> Map;
