@@ -158,10 +158,7 @@ impl Daemon {
             beacons: Arc::new(beacons.clone()),
             reload: Arc::clone(&reload),
             returns: Intake::returns(link.clone(), jids.clone()),
-            limit: Limit {
-                max_return_size: config.max_return_size.unwrap_or(MAX_RETURN_SIZE),
-                folder: config.cachedir.join("returns"),
-            },
+            limit: return_limit(&config),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
         };
         let (executor, executor_task) = Executor::spawn(parts, limits(&config));
@@ -309,6 +306,11 @@ fn limits(config: &Config) -> Limits {
         max_waiting: config.waiting_jobs.unwrap_or(default.max_waiting),
         deadline: config.job_deadline.unwrap_or(default.deadline),
     }
+}
+
+fn return_limit(config: &Config) -> Limit {
+    let max_return_size = config.max_return_size.unwrap_or(MAX_RETURN_SIZE);
+    Limit { max_return_size, folder: config.cachedir.join("returns") }
 }
 
 fn beacon_parts(config: &Config, link: &Link, executor: &Executor) -> beacons::Parts {

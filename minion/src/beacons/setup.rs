@@ -6,6 +6,8 @@ use proto::value::{Map, MapExt, Value};
 
 use super::{Kind, find};
 
+/// Beside the beacons it switches all of them.
+const ALL_OR_NONE: &str = "enabled";
 /// The longest interval: a year.
 const MAX_INTERVAL_S: f64 = 31_536_000.0;
 
@@ -52,12 +54,12 @@ pub struct SetupError {
 /// Reads all beacons. One that is wrong is disabled alone; `enabled: False` disables one, or all at the top.
 pub(super) fn read(beacons: &Map, place: impl Fn(&str) -> String) -> (Vec<Setup>, Vec<SetupError>) {
     let (mut setups, mut errors) = (Vec::new(), Vec::new());
-    if beacons.at("enabled").and_then(Value::as_bool) == Some(false) {
+    if beacons.at(ALL_OR_NONE).and_then(Value::as_bool) == Some(false) {
         return (setups, errors);
     }
     for (key, value) in beacons {
         let name = key.to_key();
-        if name == "enabled" {
+        if name == ALL_OR_NONE {
             continue;
         }
         match one(&name, value, place(&name)) {
@@ -84,6 +86,9 @@ pub(super) fn one(name: &str, value: &Value, place: String) -> Result<Option<Set
     };
     let rests_during_states = flag(&mut options, "disable_during_state_run", false)?;
     options.take("_beacon_name");
+    if name == ALL_OR_NONE {
+        return Err(format!("`{ALL_OR_NONE}` switches all beacons, and is no beacon's name"));
+    }
     if name.contains('/') || name.is_empty() {
         return Err("its name would break the event's tag".to_owned());
     }

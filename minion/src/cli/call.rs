@@ -24,7 +24,7 @@ use crate::daemon;
 use crate::executor::{self, Done};
 use crate::link::{self, Link, LinkStatus};
 use crate::local::{self, LocalError};
-use crate::modules::{JobInfo, ModuleContext, ServedBy, served_by};
+use crate::modules::{JobInfo, ModuleContext, NoDaemon, ServedBy, served_by};
 
 /// There is no session with the master, or it did not acknowledge; or no daemon where one is needed.
 const NO_MASTER: u8 = 3;
@@ -38,7 +38,7 @@ pub(super) struct CallArgs {
     /// argument.
     #[arg(value_name = "FUN [ARG]...", allow_negative_numbers = true, required_unless_present_any = ["doc", "grains"])]
     words: Vec<String>,
-    /// Do without a master.
+    /// Do without a master, and without the daemon of this host.
     #[arg(long)]
     local: bool,
     /// Print the documentation of a function, or of all.
@@ -123,7 +123,12 @@ impl CallArgs {
 pub(super) async fn run(config: Config, args: CallArgs) -> anyhow::Result<ExitCode> {
     let call = args.call();
     let wait = args.timeout.map_or(config.call_timeout, Duration::from_secs);
-    let served = if args.local { ServedBy::Caller } else { served_by(&call.fun) };
+    let served = match (args.local, served_by(&call.fun)) {
+        // A call that leaves the daemon out can say nothing about it: that no job runs would be a lie.
+        (true, ServedBy::Daemon) => return finish(&args, &Done::failed(format!("ERROR: {NoDaemon}"), 1)),
+        (true, _) => ServedBy::Caller,
+        (false, served) => served,
+    };
     match ask_daemon(&config, &call, served).await {
         Some(Ok(done)) => return finish(&args, &done),
         Some(Err(why)) => {

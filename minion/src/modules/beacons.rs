@@ -223,6 +223,11 @@ fn only_asked(args: &Args) -> bool {
     args.extra().at("test").is_some_and(Value::is_truthy)
 }
 
+/// Returns a configured beacon's options. `enabled` stands among the beacons and is none.
+fn configured(cx: &ModuleContext, name: &str) -> Option<Value> {
+    cx.beacons.configured().take(name).filter(|_| name != "enabled")
+}
+
 fn change(cx: &ModuleContext, edit: &mut dyn FnMut(&mut Map)) -> Result<(), CallError> {
     cx.beacons.change(edit).map_err(|error| CallError::Failed(error.to_string()))
 }
@@ -238,7 +243,7 @@ fn kind_of(name: &str, options: &Value) -> String {
 
 fn add(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let (name, options) = (name(&args), args.value("beacon_data"));
-    if cx.beacons.configured().at(&name).is_some() {
+    if configured(cx, &name).is_some() {
         return Ok(answer(true, format!("Beacon {name} is already configured.")));
     }
     let kind = kind_of(&name, options);
@@ -257,8 +262,7 @@ fn add(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
 
 fn modify(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let (name, new) = (name(&args), args.value("beacon_data"));
-    let configured = cx.beacons.configured();
-    let Some(old) = configured.at(&name) else {
+    let Some(old) = configured(cx, &name) else {
         return Ok(answer(true, format!("Beacon {name} is not configured.")));
     };
     if let Err(why) = cx.beacons.check(&name, new) {
@@ -267,10 +271,10 @@ fn modify(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     if only_asked(&args) {
         return Ok(answer(true, format!("Beacon: {name} would be modified.")));
     }
-    if old == new {
+    if old == *new {
         return Ok(answer(true, format!("Job {name} in correct state")));
     }
-    let diff = unified(&lines(old), &lines(new));
+    let diff = unified(&lines(&old), &lines(new));
     change(cx, &mut |beacons| beacons.set(&name, new.clone()))?;
     let changes = proto::map! { "diff" => diff };
     let comment = format!("Modified beacon: {name}.");
@@ -290,7 +294,7 @@ fn lines(options: &Value) -> String {
 
 fn delete(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let name = name(&args);
-    if cx.beacons.configured().at(&name).is_none() {
+    if configured(cx, &name).is_none() {
         return Ok(answer(true, format!("Beacon {name} is not configured.")));
     }
     if only_asked(&args) {
@@ -313,7 +317,7 @@ fn switch_one(cx: &ModuleContext, args: &Args, switch: Switch) -> Result<Outcome
     if name.is_empty() {
         return Ok(answer(false, "Beacon name is required."));
     }
-    let Some(options) = cx.beacons.configured().at(&name).filter(|_| name != "enabled").cloned() else {
+    let Some(options) = configured(cx, &name) else {
         return Ok(answer(false, format!("Beacon {name} is not currently configured.")));
     };
     let switched = switched(options, switch.on);
@@ -399,15 +403,14 @@ fn file(config: &Map) -> PathBuf {
 
 fn try_out(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     let name = name(&args);
-    let configured = cx.beacons.configured();
     let options = match args.value("beacon_data") {
-        Value::Null => configured.at(&name),
-        given => Some(given),
+        Value::Null => configured(cx, &name),
+        given => Some(given.clone()),
     };
-    let Some(options) = options.filter(|_| name != "enabled") else {
+    let Some(options) = options else {
         return Ok(answer(false, format!("Beacon {name} is not configured.")));
     };
-    match cx.beacons.try_out(&name, options) {
+    match cx.beacons.try_out(&name, &options) {
         Ok(seen) => Ok(Outcome { ret: seen.into(), retcode: 0, out: None }),
         Err(why) => Ok(answer(false, format!("Beacon {name} does not work: {why}"))),
     }

@@ -112,6 +112,7 @@ fn a_trial_of_a_bad_beacon_says_why() {
     let why = |name: &str, options: Value| try_out(&id, name, &options).unwrap_err();
     assert!(why("memusage", Value::List(vec![])).contains("percent"));
     assert!(why("nosuch", Value::List(vec![])).contains("there is no beacon nosuch"));
+    assert!(why("enabled", vec![map! { "beacon_module" => "load" }].into()).contains("no beacon's name"));
     let off = vec![map! { "percent" => 0 }, map! { "enabled" => false }];
     assert!(try_out(&id, "memusage", &off.into()).is_ok());
 }

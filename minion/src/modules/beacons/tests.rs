@@ -155,6 +155,11 @@ fn bad_options_change_nothing() {
     scene.check("beacons.delete", &["none"], r#"{"comment":"Beacon none is not configured.","result":true}"#);
     let none = r#"{"comment":"Beacon none is not currently configured.","result":false}"#;
     scene.check("beacons.enable_beacon", &["none"], none);
+    assert_eq!(scene.room.configured(), before);
+    scene.call("beacons.disable", &[], Map::new());
+    scene.check("beacons.delete", &["enabled"], r#"{"comment":"Beacon enabled is not configured.","result":true}"#);
+    scene.call("beacons.enable", &[], Map::new());
+    let before = scene.room.configured();
     for (fun, args) in [("beacons.add", ["mine", "[{beacon_module: load}]"]), ("beacons.modify", ["load", "[]"])] {
         let outcome = scene.call(fun, &args, map! { "test" => true });
         assert!(plain_text(&outcome.ret).contains(" would be "), "{outcome:?}");

@@ -10,7 +10,8 @@ use crate::modules::{Args, CallError, Fallback, Function, ModuleContext, Outcome
 
 pub(super) const LINE: Function = Function {
     name: "file.line",
-    doc: "Put a line into a file, replace one, or take one out. Returns how the file has changed, or False if it has not.
+    doc:
+        "Put a line into a file, replace one, or take one out. Returns how the file has changed, or False if it has not.
 
 content
     The line.
@@ -73,7 +74,9 @@ fn line(_: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
         return Err(failed(format!("File \"{}\" does not exists or is not a file.", file.display())));
     }
     if args.flag("backup") {
-        return Err(CallError::Invocation("the option 'backup' is not supported by this minion: see file.copy".to_owned()));
+        return Err(CallError::Invocation(
+            "the option 'backup' is not supported by this minion: see file.copy".to_owned(),
+        ));
     }
     let mode = args.text("mode").map(|mode| mode.to_lowercase());
     let mode = mode.ok_or_else(|| failed("Mode was not defined. How to process the file?"))?;
@@ -165,7 +168,9 @@ impl Change {
             (None, Some("end")) => (lines.len(), self.content.clone()),
             (None, Some(_)) => return Err(failed("\"location\" must be \"start\" or \"end\"")),
             (None, None) => {
-                return Err(failed("Neither before or after was found in file: \"location\" or \"position\" is required"));
+                return Err(failed(
+                    "Neither before or after was found in file: \"location\" or \"position\" is required",
+                ));
             }
         };
         lines.insert(at, line);
@@ -174,7 +179,9 @@ impl Change {
 
     fn ensure(&self, lines: &mut Vec<String>) -> Result<(), CallError> {
         let Some((at, neighbour)) = self.place(lines)? else {
-            return Err(failed("Wrong conditions? Unable to ensure line without knowing where to put it before and/or after."));
+            return Err(failed(
+                "Wrong conditions? Unable to ensure line without knowing where to put it before and/or after.",
+            ));
         };
         // Before a line it has to stand right above; after one, right below.
         let there = if at > neighbour { at } else { at.wrapping_sub(1) };
