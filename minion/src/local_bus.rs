@@ -4,7 +4,7 @@ use proto::msgpack;
 use proto::tag::{BadTag, Tag};
 use proto::value::{Map, Value};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 use tokio::sync::broadcast;
 
 /// How many events a slow subscriber may be behind. Beyond it the oldest are lost to that subscriber, which is told how many.
@@ -97,8 +97,10 @@ impl Subscription {
     }
 }
 
+/// Returns the present as all stamps are written: UTC, microseconds.
 fn stamp() -> String {
-    OffsetDateTime::now_utc().format(&Rfc3339).expect("the present has a year of four digits")
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
+    OffsetDateTime::now_utc().format(&format).expect("every time has all these parts")
 }
 
 #[cfg(test)]
