@@ -37,8 +37,8 @@ struct Running {
     setup: Setup,
     cx: BeaconContext,
     beacon: Option<Box<dyn Beacon>>,
-    /// Why the last look failed, if it did.
-    failing: Option<String>,
+    /// Whether the last look failed.
+    failing: bool,
 }
 
 /// What came off a blocking thread.
@@ -145,7 +145,7 @@ impl BeaconsTask {
         let waker = Waker { name: setup.name.as_str().into(), wakes: self.wakes.clone() };
         let cx = BeaconContext { id: self.parts.id.clone(), name: setup.name.clone(), waker };
         let (kind, options, own) = (setup.kind, setup.options.clone(), cx.clone());
-        self.running.insert(serial, Running { setup, cx, beacon: None, failing: None });
+        self.running.insert(serial, Running { setup, cx, beacon: None, failing: false });
         self.work.spawn_blocking(move || {
             catch_unwind(AssertUnwindSafe(|| Done::Built(serial, kind.build(&options, &own))))
                 .unwrap_or(Done::Panicked(serial))
@@ -177,7 +177,8 @@ impl BeaconsTask {
                 let Some(name) = self.name(serial) else { return };
                 error!(beacon = name, "beacon panicked and is disabled until its configuration changes");
                 self.state.remove(serial);
-                self.fire_error(&name, "it panicked; it is disabled until its configuration changes", Map::new()).await;
+                let why = "it panicked; it is disabled until its configuration changes";
+                self.fire_error(&name, why, map! { "goes_on" => false }).await;
             }
         }
     }
@@ -225,11 +226,11 @@ impl BeaconsTask {
     /// Tells that a beacon's looks fail, and when they do no longer; not each time.
     async fn note(&mut self, serial: Serial, failed: Option<String>) {
         let Some(running) = self.running.get_mut(&serial) else { return };
-        if running.failing == failed {
+        if running.failing == failed.is_some() {
             return;
         }
         let name = running.setup.name.clone();
-        running.failing.clone_from(&failed);
+        running.failing = failed.is_some();
         match failed {
             Some(why) => {
                 warn!("beacon {name} {why}; it looks again");

@@ -1,7 +1,8 @@
 //! `halite-minion call FUN [ARG…]`: runs one function here, as `salt-call` does.
 //!
 //! Beside the daemon it opens a session of its own, sends what the function sends, and its return. What is about the daemon
-//! (`beacons`, `saltutil`, `event.fire`) the daemon runs, reached through its socket. With `--local` it needs neither. Exit codes: 0 success, 1 the function failed, 3 no session within the timeout, 64 a wrong command line.
+//! (`beacons`, `saltutil`, `event.fire`) the daemon runs, reached through its socket. With `--local` it needs neither. Exit codes:
+//! 0 success, 1 the function failed, 3 no session within the timeout or no daemon, 64 a wrong command line.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
