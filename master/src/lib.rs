@@ -1,6 +1,6 @@
 //! The master: the daemon `halite-master` and the operator's command `halite`.
 //!
-//! Reading order: [`config`] (the file), [`daemon`] (what starts, in which order), [`command`] (all the master can be
+//! Reading order: [`arguments`] (the command line), [`config`] (the file), [`daemon`] (what starts, in which order), [`command`] (all the master can be
 //! asked, at one door), then the parts: [`bus`] (the durable event log and its readers), [`keys`] (who is trusted),
 //! [`sessions`] (the native wire, connection by connection), [`presence`] (who is there), [`jobs`] (from publish to
 //! return), [`reactor`] (events answered by jobs), [`runners`] and [`wheel`] (functions that run on the master), and what
@@ -8,6 +8,7 @@
 
 pub mod acl;
 pub mod api;
+pub mod arguments;
 pub mod bus;
 pub mod cli;
 pub mod command;

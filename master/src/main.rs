@@ -1,40 +1,14 @@
 //! `halite-master`: arguments, configuration, logging, run until a signal, exit code.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use halite_master::arguments::{Arguments, LogFormat};
 use halite_master::{config, daemon};
 use tracing_subscriber::filter::LevelFilter;
 
 /// Exit code for a configuration that cannot be used (`EX_CONFIG`).
 const CONFIG: u8 = 78;
-
-/// The master of a Halite fleet.
-///
-/// Example: halite-master -c /etc/halite --log-level info
-#[derive(Parser)]
-#[command(name = "halite-master", version, about)]
-struct Arguments {
-    /// The directory of the configuration: the file `master` and `master.d/*.conf`.
-    #[arg(short, long, default_value = config::DEFAULT_CONFDIR, env = "HALITE_CONFIG_DIR")]
-    config_dir: PathBuf,
-    /// How much to log: quiet, error, warning, info, debug or trace. Default: `log_level` of the configuration, info.
-    #[arg(short, long)]
-    log_level: Option<String>,
-    /// How to log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-    /// End when standard input closes, and so with the process that holds its other end.
-    #[arg(long, hide = true)]
-    until_stdin_closes: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -28,9 +28,8 @@ const PROBES: usize = 5;
 
 /// A fleet on this machine: a master, minions, beacons, a reaction. It ends, and takes all its processes and files with
 /// it, on Ctrl-C or after --for.
-///
-/// Example: halite demo --for 20s --json
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Example:\n  halite demo --for 20s --json")]
 pub(crate) struct DemoArgs {
     /// End after this time (20s, 2m) [default: on Ctrl-C]
     #[arg(long = "for", value_name = "TIME", value_parser = super::span::span)]

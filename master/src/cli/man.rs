@@ -1,19 +1,25 @@
-//! `halite man`: the manual pages, made from the same text as `--help`.
+//! `halite man`: the manual pages, made from the same text as `--help`. The minion is no part of this binary: its page is
+//! the one in `man/`, which a test keeps fresh.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 
 use super::exit;
 use super::globals::Globals;
 use super::out::Out;
 use super::parse;
+use crate::arguments::Arguments;
 
-/// Print the manual page, or write all of them to a directory
+/// The page of the minion.
+const MINION_PAGE: &str = include_str!("../../../man/halite-minion.1");
+
+/// Print the manual page, or write all of them, the daemons' too, to a directory
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  halite man | man -l -\n  halite man --dir /usr/local/share/man/man1")]
 pub(crate) struct ManArgs {
-    /// Write one page per verb to this directory
+    /// Write a page for each program and verb to this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -25,6 +31,8 @@ pub(super) fn run(globals: &Globals, args: &ManArgs) -> anyhow::Result<u8> {
         let write = || format!("write manual pages to {}", dir.display());
         std::fs::create_dir_all(dir).with_context(write)?;
         clap_mangen::generate_to(command, dir).with_context(write)?;
+        clap_mangen::generate_to(Arguments::command(), dir).with_context(write)?;
+        std::fs::write(dir.join("halite-minion.1"), MINION_PAGE).with_context(write)?;
         return Ok(exit::OK);
     }
     let mut page = Vec::new();

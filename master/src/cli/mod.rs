@@ -43,6 +43,12 @@ pub fn main() -> ExitCode {
     ExitCode::from(run(std::env::args_os().collect()))
 }
 
+/// Returns every command that this binary is, by the name it is started under, as help and manual show it.
+pub fn commands() -> [clap::Command; 4] {
+    let [salt, salt_key, salt_run] = salt::commands();
+    [parse::documented(), salt, salt_key, salt_run]
+}
+
 /// Parses the words, does the task, and returns the exit code.
 fn run(words: Vec<OsString>) -> u8 {
     let Parsed { globals, task } = match parse::parse(words) {

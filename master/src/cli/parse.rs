@@ -118,7 +118,7 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Parsed, clap::Error> {
             Ok(Parsed { globals, task: Task::Job(Box::new(job)) })
         }
         _ => {
-            let matches = documented().subcommand_negates_reqs(true).try_get_matches_from(words)?;
+            let matches = documented().try_get_matches_from(words)?;
             let VerbCli { globals, verb } = VerbCli::from_arg_matches(&matches)?;
             Ok(Parsed { globals, task: verb.into() })
         }
@@ -141,7 +141,8 @@ pub(super) fn documented() -> clap::Command {
     let verbs = VerbCli::command();
     let about = verbs.get_about().cloned();
     let command = JobArgs::augment_args(verbs).subcommand_required(true).arg_required_else_help(true);
-    command.about(about.unwrap_or_default()).long_about(None)
+    // A verb needs no target.
+    command.subcommand_negates_reqs(true).about(about.unwrap_or_default()).long_about(None)
 }
 
 /// Tells whether these words begin with a target, not with a verb.

@@ -5,17 +5,25 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::Context as _;
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, CommandFactory as _, Parser};
 
 use super::globals::{Face, Globals, OutputArgs};
 use super::key::{KeyArgs, KeyState, KeyVerb, Selection};
 use super::parse::{JobCli, Parsed, Task};
 use super::run::RunArgs;
 
+/// Returns the commands `salt`, `salt-key` and `salt-run`.
+pub(super) fn commands() -> [clap::Command; 3] {
+    [salt(), KeyCli::command(), RunCli::command()]
+}
+
+fn salt() -> clap::Command {
+    JobCli::command().name("salt").bin_name("salt").after_help("Example:\n  salt 'web*' test.ping --summary")
+}
+
 /// Reads the words of `salt`.
 pub(super) fn job(words: &[OsString]) -> Result<Parsed, clap::Error> {
-    let command = <JobCli as clap::CommandFactory>::command().name("salt").bin_name("salt");
-    let matches = command.try_get_matches_from(words)?;
+    let matches = salt().try_get_matches_from(words)?;
     let JobCli { globals, job } = <JobCli as clap::FromArgMatches>::from_arg_matches(&matches)?;
     Ok(Parsed { globals: Globals { face: Face::Salt("salt"), ..globals }, task: Task::Job(Box::new(job)) })
 }
@@ -141,9 +149,7 @@ impl KeyCli {
     }
 
     fn verb(&self) -> Result<KeyVerb, clap::Error> {
-        let wrong = |text: String| {
-            <KeyCli as clap::CommandFactory>::command().error(clap::error::ErrorKind::InvalidValue, text)
-        };
+        let wrong = |text: String| KeyCli::command().error(clap::error::ErrorKind::InvalidValue, text);
         Ok(match self {
             KeyCli { list: Some(state), .. } if state != "all" => {
                 let state = KeyState::parse(state).map_err(|known| wrong(format!("unknown state {state}: {known}")))?;

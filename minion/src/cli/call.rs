@@ -34,6 +34,10 @@ const LOCAL: &str = "local";
 
 /// The command line of `call`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  halite-minion call --local grains.get os
+  halite-minion call event.send myco/deploy '{version: 7}'
+  halite-minion call --local -d cmd.run")]
 pub(super) struct CallArgs {
     /// The function and its arguments. An argument is read as YAML where that is plainly meant; NAME=VALUE is a keyword
     /// argument.

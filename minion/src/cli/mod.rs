@@ -29,7 +29,13 @@ const THREAD_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The Halite minion: connects to its master, runs jobs, watches this host.
 #[derive(Debug, Parser)]
-#[command(name = "halite-minion", version, disable_help_subcommand = true)]
+#[command(
+    name = "halite-minion",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  halite-minion -c /etc/halite\n  halite-minion call --local test.ping\n
+It says `ready` when it has started. SIGHUP reads the configuration again, SIGTERM and SIGINT end it."
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -85,6 +91,11 @@ enum LogFormat {
     Json,
     /// Text for people.
     Text,
+}
+
+/// Returns the command line as help and manual show it.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// Runs what the command line asks for.
