@@ -7,7 +7,7 @@ use render::output::Format;
 use super::args::Typed;
 use super::events::{self, Layout, Reading};
 use super::exit::{self, Usage};
-use super::globals::Globals;
+use super::globals::{Face, Globals};
 use super::out::Out;
 use crate::api::run::RunRequest;
 
@@ -32,7 +32,13 @@ pub(super) async fn run(globals: &Globals, args: &RunArgs) -> anyhow::Result<u8>
     let client = globals.client()?;
     if args.fun == "state.event" {
         let reading = state_event(typed)?;
-        return events::read(&client, &reading, &mut Out::without_format(&globals.output)?).await;
+        let mut out = Out::without_format(&globals.output)?;
+        let code = events::read(&client, &reading, &mut out).await?;
+        if globals.face != Face::Halite {
+            // Salt's runner returns nothing, and says so.
+            out.text("None\n")?;
+        }
+        return Ok(code);
     }
     let mut out = Out::open(globals)?;
     let kwarg = match Value::Map(typed.kwarg).to_json() {
