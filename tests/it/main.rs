@@ -6,6 +6,7 @@ mod beacons;
 mod cli;
 mod crash;
 mod demo;
+mod docs;
 mod events;
 mod hostile;
 mod jobs;

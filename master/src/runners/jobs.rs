@@ -36,6 +36,7 @@ const NO_RETURN: &str = "Minion did not return";
 /// Salt says so where there is no such job.
 const NO_JOB: &str = "Cannot contact returner or no job with this jid";
 
+/// Shows the jobs that are not over: what they are, and who has returned or still owes a return.
 async fn active(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, ACTIVE)?;
     context.value(Command::JobsActive).await

@@ -21,22 +21,26 @@ const PRESENT: &str = "manage.present";
 const STATUS: &str = "manage.status";
 const UP: &str = "manage.up";
 
+/// Returns the accepted minions that are not connected.
 async fn down(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, DOWN)?;
     Ok(minions(context).await?.1.into())
 }
 
+/// Returns the minions that are connected.
 async fn present(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, PRESENT)?;
     Ok(minions(context).await?.0.into())
 }
 
+/// Returns the accepted minions in two lists, `up` and `down`.
 async fn status(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, STATUS)?;
     let (up, down) = minions(context).await?;
     Ok(map! { "up" => up, "down" => down }.into())
 }
 
+/// Returns the minions that are connected.
 async fn up(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, UP)?;
     Ok(minions(context).await?.0.into())
