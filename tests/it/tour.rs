@@ -1,26 +1,52 @@
-//! The README's tour, typed as it is printed. Two things differ: the directory is the test's own, and so are the ports.
+//! The README's tour and the tutorial, typed as they are printed. Two things differ: the directory is the test's own, and
+//! so are the ports.
+
+mod tutorial;
 
 use std::path::Path;
 use std::process::Command;
 
 use halite_tests::{Fleet, Outcome, run, wait_for};
-use master::fleet::Daemon;
+use master::fleet::{Binaries, Daemon};
 
 const README: &str = include_str!("../../README.md");
 /// The directory that the README uses.
 const PRINTED_DIR: &str = "/tmp/halite";
 
-/// Returns the fenced blocks of the tour, in order: language and text.
-fn blocks() -> Vec<(&'static str, &'static str)> {
-    let (_, tour) = README.split_once("## Ten minutes").expect("the README has its tour");
-    let (tour, _) = tour.split_once("## The map").expect("the tour ends before the map");
-    let mut parts = tour.split("```").skip(1).step_by(2);
-    parts.by_ref().map(|block| block.split_once('\n').expect("a block has its language")).collect()
+/// Returns the fenced blocks of a text, in order: language and text.
+fn blocks(text: &'static str) -> Vec<(&'static str, &'static str)> {
+    let parts = text.split("```").skip(1).step_by(2);
+    parts.map(|block| block.split_once('\n').expect("a block has its language")).collect()
 }
 
-/// Returns the block that holds a text.
+/// Returns the block of the tour that holds a text.
 fn block(with: &str) -> &'static str {
-    blocks().into_iter().map(|(_, text)| text).find(|text| text.contains(with)).expect("the tour still has this step")
+    let (_, tour) = README.split_once("## Ten minutes").expect("the README has its tour");
+    let (tour, _) = tour.split_once("## The map").expect("the tour ends before the map");
+    blocks(tour)
+        .into_iter()
+        .map(|(_, text)| text)
+        .find(|text| text.contains(with))
+        .expect("the tour still has this step")
+}
+
+/// A master and a minion that somebody starts by hand.
+struct ByHand {
+    _minion: Daemon,
+    _master: Daemon,
+}
+
+impl ByHand {
+    /// Starts both in a directory whose files are written, on ports that are free.
+    fn start(shell: &Shell, binaries: &Binaries) -> ByHand {
+        let dir = shell.dir;
+        append(&dir.join("master"), "publish_port: 0\nret_port: 0\n");
+        let master = Daemon::start("the master", &binaries.master, dir, &dir.join("master.log")).unwrap();
+        let (publish, requests) = (master.port("publish").unwrap(), master.port("requests").unwrap());
+        append(&dir.join("minion"), &format!("publish_port: {publish}\nmaster_port: {requests}\n"));
+        let minion = Daemon::start("the minion", &binaries.minion, dir, &dir.join("minion.log")).unwrap();
+        ByHand { _minion: minion, _master: master }
+    }
 }
 
 struct Shell<'a> {
@@ -64,12 +90,7 @@ fn the_tour_gives_what_it_says() {
         setup.lines().filter(|line| line.starts_with("mkdir") || line.starts_with("printf")).collect();
     assert_eq!(typed.len(), 3, "{setup}");
     shell.types(&typed.join("\n")).expect_code(0);
-    append(&dir.join("master"), "publish_port: 0\nret_port: 0\n");
-    let binaries = fleet.site.binaries();
-    let master = Daemon::start("the master", &binaries.master, &dir, &dir.join("master.log")).unwrap();
-    let (publish, requests) = (master.port("publish").unwrap(), master.port("requests").unwrap());
-    append(&dir.join("minion"), &format!("publish_port: {publish}\nmaster_port: {requests}\n"));
-    let _minion = Daemon::start("the minion", &binaries.minion, &dir, &dir.join("minion.log")).unwrap();
+    let _daemons = ByHand::start(&shell, fleet.site.binaries());
     let keys = block("key list");
     wait_for("the key to be pending", || shell.types("halite key list").stdout.contains("Unaccepted Keys:\nweb1"));
     shell.session(keys);
