@@ -14,5 +14,6 @@ mod keys;
 mod minion;
 mod peers;
 mod reactor;
+mod recorded;
 mod tidy;
 mod tour;
