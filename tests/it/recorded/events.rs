@@ -45,18 +45,15 @@ pub(super) const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("salt/run/<jid>/salt/reactors/manage/delete", "*", RULES),
     ("salt/run/<jid>/salt/reactors/manage/is_leader", "*", RULES),
     ("salt/run/<jid>/salt/reactors/manage/list", "*", RULES),
-    ("salt/wheel/<jid>/new", "*", NOT_YET),
-    ("salt/wheel/<jid>/ret", "*", NOT_YET),
 ];
 
 const BATCH: &str = "Salt turns `--static` into a batch";
 const CALL: &str = "The return of `salt-call` has the fields of every return";
 const INOTIFY: &str = "Salt's other kinds of beacons";
-const NOT_YET: &str = "Requests for them get a clear refusal";
 const NOTHING_TO_REFRESH: &str = "There is no event of Salt's own bookkeeping";
 const PRETAG: &str = "What `salt-call` fires has `pretag` too";
 const PYTHON: &str = "Modules in Python are neither synced nor run";
-const RULES: &str = "Rules stand in files alone";
+const RULES: &str = "The functions of the runner `reactor` print their answer and fire no events";
 const SH: &str = "through eBPF, and adds";
 
 /// Fields whose values are the user's, or a function's.
