@@ -1,19 +1,20 @@
-//! `halite man`: the manual pages, made from the same text as `--help`. The minion is no part of this binary: its page is
-//! the one in `man/`, which a test keeps fresh.
+//! `halite man`: the manual pages, made from the same text as `--help`. The daemons are no part of the command: their pages
+//! are those in `man/`, which a test keeps fresh.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
 
 use super::exit;
 use super::globals::Globals;
 use super::out::Out;
 use super::parse;
-use crate::arguments::Arguments;
 
-/// The page of the minion.
-const MINION_PAGE: &str = include_str!("../../../man/halite-minion.1");
+/// The pages of the daemons.
+const DAEMONS: [(&str, &str); 2] = [
+    ("halite-master.1", include_str!("../../../man/halite-master.1")),
+    ("halite-minion.1", include_str!("../../../man/halite-minion.1")),
+];
 
 /// Print the manual page, or write all of them, the daemons' too, to a directory
 #[derive(Debug, Clone, clap::Args)]
@@ -31,8 +32,9 @@ pub(super) fn run(globals: &Globals, args: &ManArgs) -> anyhow::Result<u8> {
         let write = || format!("write manual pages to {}", dir.display());
         std::fs::create_dir_all(dir).with_context(write)?;
         clap_mangen::generate_to(command, dir).with_context(write)?;
-        clap_mangen::generate_to(Arguments::command(), dir).with_context(write)?;
-        std::fs::write(dir.join("halite-minion.1"), MINION_PAGE).with_context(write)?;
+        for (name, page) in DAEMONS {
+            std::fs::write(dir.join(name), page).with_context(write)?;
+        }
         return Ok(exit::OK);
     }
     let mut page = Vec::new();

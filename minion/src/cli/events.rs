@@ -15,6 +15,7 @@ const NO_DAEMON: u8 = 3;
 
 /// The command line of `events`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  halite-minion events --tag 'salt/beacon/*'")]
 pub(super) struct EventsArgs {
     /// Only events whose tag matches this glob.
     #[arg(long, value_name = "GLOB", default_value = "*")]
