@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Folders that hold no source: build output, version control, virtualenvs of peers.
-const SKIPPED: &[&str] = &["target", ".git", ".venv", "__pycache__"];
+/// Folders that hold no source: version control, virtualenvs of peers. So does `target`, unless it lies in a `src`.
+const SKIPPED: &[&str] = &[".git", ".venv", "__pycache__"];
 /// A file larger than this is data, not something that somebody wrote.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -55,7 +55,8 @@ fn walk(folder: &Path, prefix: String, found: &mut Vec<(String, String)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if SKIPPED.contains(&name.as_str()) {
+        let is_output = name == "target" && !prefix.ends_with("src/");
+        if is_output || SKIPPED.contains(&name.as_str()) {
             continue;
         }
         let Ok(kind) = fs::metadata(entry.path()) else { continue };
