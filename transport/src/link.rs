@@ -107,6 +107,8 @@ pub struct Link {
     heartbeat: Heartbeat,
     timer: Pin<Box<Sleep>>,
     heard: Instant,
+    /// When the PING was sent that has no answer yet.
+    pinged: Option<Instant>,
     hold: Option<Hold>,
     reading: Reading,
     closed: Option<LinkClosed>,
@@ -131,6 +133,7 @@ impl Link {
             heartbeat,
             timer: Box::pin(sleep_until(now + heartbeat.interval.min(heartbeat.timeout))),
             heard: now,
+            pinged: None,
             hold: None,
             reading: Reading::Active,
             closed: None,
@@ -245,8 +248,10 @@ impl Link {
                     Event::Message(frames) => return Poll::Ready(Ok(Incoming::Message(frames))),
                     Event::Subscribe(topic) => return Poll::Ready(Ok(Incoming::Subscribe(topic))),
                     Event::Unsubscribe(topic) => return Poll::Ready(Ok(Incoming::Unsubscribe(topic))),
-                    Event::Ready(_) => continue,
+                    Event::Pong => self.answered(),
+                    Event::Ready(_) => {}
                 }
+                continue;
             }
             self.count_input();
             self.poll_upkeep(cx)?;
@@ -296,6 +301,14 @@ impl Link {
         if self.session.out_len() < WRITE_AHEAD {
             // A link's session is always ready; a closed one never gets here.
             let _ = self.session.ping();
+            self.pinged.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Measures how long the answer to a PING took.
+    fn answered(&mut self) {
+        if let Some(pinged) = self.pinged.take() {
+            self.shared.took(pinged.elapsed());
         }
     }
 

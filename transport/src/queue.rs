@@ -97,7 +97,12 @@ pub(crate) struct Shared {
     born: Instant,
     /// Microseconds from `born` to the last byte from the peer.
     seen_us: AtomicU64,
+    /// Microseconds that the last PING and its answer took; [`UNMEASURED`] before the first.
+    trip_us: AtomicU64,
 }
+
+/// No PING was answered yet.
+const UNMEASURED: u64 = u64::MAX;
 
 impl Shared {
     pub(crate) fn new(conn: ConnId, limits: QueueLimits, now: Instant) -> Arc<Shared> {
@@ -111,6 +116,7 @@ impl Shared {
             space: Notify::new(),
             born: now,
             seen_us: AtomicU64::new(0),
+            trip_us: AtomicU64::new(UNMEASURED),
         })
     }
 
@@ -126,6 +132,11 @@ impl Shared {
     pub(crate) fn saw_peer(&self, now: Instant) {
         let since = u64::try_from(now.duration_since(self.born).as_micros()).unwrap_or(u64::MAX);
         self.seen_us.store(since, Ordering::Relaxed);
+    }
+
+    pub(crate) fn took(&self, trip: Duration) {
+        let micros = u64::try_from(trip.as_micros()).unwrap_or(UNMEASURED);
+        self.trip_us.store(micros, Ordering::Relaxed);
     }
 
     /// Takes the oldest message.
@@ -250,6 +261,12 @@ impl LinkSender {
     /// Returns when the last byte came from the peer (or when the link began).
     pub fn last_seen(&self) -> Instant {
         self.shared.born + Duration::from_micros(self.shared.seen_us.load(Ordering::Relaxed))
+    }
+
+    /// Returns how long the last PING and its answer took; none before the first answer.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let micros = self.shared.trip_us.load(Ordering::Relaxed);
+        (micros != UNMEASURED).then(|| Duration::from_micros(micros))
     }
 
     /// Returns the connection's number.

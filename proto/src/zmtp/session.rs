@@ -55,6 +55,8 @@ pub struct PeerReady {
 pub enum Event {
     /// A complete message.
     Message(Vec<Bytes>),
+    /// The peer has answered a PING.
+    Pong,
     /// The handshake is done.
     Ready(Box<PeerReady>),
     /// A subscription to all topics with this prefix. Only on PUB.
@@ -323,6 +325,7 @@ impl Session {
                 self.answer_ping(context);
                 Step::Next
             }
+            Command::Pong => Step::Event(Event::Pong),
             _ => Step::Next,
         })
     }
