@@ -39,6 +39,7 @@ fn privileged(command: &Command) -> Option<&'static str> {
         Command::Run { .. } | Command::Wheel { .. } => Some("run functions on the master"),
         Command::Publish(_) => Some("publish jobs"),
         Command::Events(_)
+        | Command::Grains(_)
         | Command::JobShow(_)
         | Command::JobsActive
         | Command::JobsList(_)

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::tag::Tag;
+use proto::target::{BadTarget, Target, TgtType};
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,13 +50,37 @@ pub enum Origin {
     },
 }
 
-/// A job to publish.
+/// A target as somebody wrote it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PublishRequest {
+pub struct TargetText {
     /// The target, text or list.
     pub tgt: Value,
     /// How to read it: Salt's names (`glob`, `list`…).
     pub tgt_type: String,
+    /// What separates the parts of a grain target, if not a colon.
+    pub delimiter: Option<String>,
+}
+
+impl TargetText {
+    /// Makes a target; without a type, a list is one and a text is a pattern.
+    pub fn new(tgt: Value, tgt_type: Option<&str>) -> TargetText {
+        let default = if matches!(tgt, Value::List(_)) { TgtType::List } else { TgtType::Glob };
+        let tgt_type = tgt_type.unwrap_or(default.name()).to_owned();
+        TargetText { tgt, tgt_type, delimiter: None }
+    }
+
+    /// Reads the target.
+    pub fn parse(&self) -> Result<Target, BadTarget> {
+        let delimiter = self.delimiter.as_deref().unwrap_or(proto::target::DELIMITER);
+        Target::parse(&self.tgt, TgtType::parse(&self.tgt_type)?, delimiter)
+    }
+}
+
+/// A job to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishRequest {
+    /// Who it is for.
+    pub target: TargetText,
     /// The function, or a list of them.
     pub fun: Value,
     /// Its arguments as they go out: keyword arguments as one map with `__kwarg__: true` at the end.
@@ -94,6 +119,8 @@ pub enum Command {
         /// Its data.
         data: Map,
     },
+    /// Show the cached grains of those that a target means.
+    Grains(TargetText),
     /// Show one job.
     JobShow(Jid),
     /// List the live jobs that somebody still owes a return.
@@ -297,6 +324,7 @@ impl Door {
         match command {
             Command::Events(query) => Ok(Reply::Events(Box::new(rooms.bus.subscribe(query)))),
             Command::Fire { tag, data } => self.fire(&tag, &data).await,
+            Command::Grains(target) => Ok(Reply::Value(rooms.jobs.grains(target).await?.into())),
             Command::JobShow(jid) => match rooms.jobs.show(jid.clone()).await? {
                 Some(job) => Ok(Reply::Value(job.into())),
                 None => Err(CommandError::NotFound(format!(
@@ -369,6 +397,8 @@ impl Door {
                 "up" => view.up,
                 "since" => since.map(|since| proto::ids::stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))),
                 "left_s" => view.left_s,
+                "seen_s" => view.seen.map(|seen| seen.as_secs()),
+                "round_trip_ms" => view.round_trip.map(|trip| trip.as_secs_f64() * 1_000.0),
                 "addr" => view.addr.map(|addr| addr.to_string()),
                 "software" => view.software,
             })

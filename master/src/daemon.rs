@@ -155,6 +155,7 @@ struct Master {
     confdir: PathBuf,
     about: About,
     bus: Bus,
+    jobs: Jobs,
     keys: Keys,
     reactor: Reactor,
     reloads: mpsc::Receiver<ReloadRequest>,
@@ -177,6 +178,11 @@ impl Master {
         let (jobs, jobs_task) = Jobs::open(config.jobs.clone(), bus.clone(), keys.clone(), registry.clone())
             .context("failed to open the jobs")?;
         parts.start("jobs", |stop| async move { Ok(jobs_task.run(stop).await?) });
+        let grains = registry.open_grains(&config.cachedir.join("grains.db"), &keys.accepted_ids());
+        parts.start("grains", |stop| async move {
+            grains.run(stop).await;
+            Ok(())
+        });
         let (requests, publications) = listen(&config, &keys)?;
         let about = about(&config, &requests, &publications);
         let (reload, reloads) = mpsc::channel(RELOADS);
@@ -201,8 +207,14 @@ impl Master {
             Ok(())
         });
         let hello = hello(&config, &keys);
-        let session_parts =
-            SessionParts { bus: bus.clone(), jobs, keys: keys.clone(), registry, hello, ping: config.ping };
+        let session_parts = SessionParts {
+            bus: bus.clone(),
+            jobs: jobs.clone(),
+            keys: keys.clone(),
+            registry,
+            hello,
+            ping: config.ping,
+        };
         parts.start("sessions", |stop| async move {
             sessions::serve(requests, publications, session_parts, stop).await;
             Ok(())
@@ -218,7 +230,7 @@ impl Master {
             watch.run(reload, stop).await;
             Ok(())
         });
-        Ok(Master { confdir: config.confdir, about, bus, keys, reactor, reloads })
+        Ok(Master { confdir: config.confdir, about, bus, jobs, keys, reactor, reloads })
     }
 
     /// Reads the configuration again. A bad one is told with file and line, and the old one stays.
@@ -237,6 +249,7 @@ impl Master {
         };
         self.keys.reload(loaded.keys).await;
         self.reactor.reload(loaded.reactor).await;
+        self.jobs.set_nodegroups(loaded.jobs.nodegroups);
         self.about.warnings.store(Arc::new(loaded.warnings.clone()));
         tracing::info!("configuration reloaded (ports and paths need a restart)");
         self.bus.try_fire(Tag::config("reloaded"), &map! { "warnings" => loaded.warnings.clone() });

@@ -161,9 +161,11 @@ impl Daemon {
             limit: return_limit(&config),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
         };
+        let grains = parts.grains.clone();
         let (executor, executor_task) = Executor::spawn(parts, limits(&config));
         greet(&config, &link, &grains_sender.borrow().clone(), owed).await;
-        let intake = IntakeParts { id: config.id.clone(), executor: executor.clone(), jids, link: link.clone() };
+        let (id, link_of_jobs) = (config.id.clone(), link.clone());
+        let intake = IntakeParts { id, grains, executor: executor.clone(), jids, link: link_of_jobs };
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
         let beacons_task = beacons.spawn(beacon_parts(&config, &link, &executor));
         let parts = local::Parts {

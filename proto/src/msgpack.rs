@@ -72,6 +72,20 @@ pub fn decode_map(input: &[u8]) -> Result<Map, DecodeError> {
     }
 }
 
+/// Decodes those entries of a map whose text key is wanted; the others are passed over.
+pub fn decode_entries(input: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Map, DecodeError> {
+    let mut reader = Reader::new(input);
+    let mut map = Map::new();
+    for _ in 0..reader.map_len()? {
+        match reader.key()? {
+            Some(key) if wanted(key) => drop(map.insert(Value::from(key), reader.value()?)),
+            _ => reader.skip()?,
+        }
+    }
+    reader.finish()?;
+    Ok(map)
+}
+
 /// Encodes a value.
 pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);

@@ -84,6 +84,11 @@ impl Tag {
         Tag::make(format!("salt/job/{jid}/ret/{id}"))
     }
 
+    /// `halite/job/<jid>/nomatch/<id>`: a recipient said that the job does not mean it after all.
+    pub fn job_no_match(jid: &Jid, id: &MinionId) -> Tag {
+        Tag::make(format!("halite/job/{jid}/nomatch/{id}"))
+    }
+
     /// `salt/run/<jid>/new` or `salt/wheel/<jid>/new`.
     pub fn run_new(room: &str, jid: &Jid) -> Tag {
         Tag::make(format!("salt/{room}/{jid}/new"))

@@ -142,3 +142,60 @@ fn a_running_job_can_be_seen_and_killed() {
     let killed = fleet.wait_events(&format!("salt/job/{jid}/ret/m1"), 1);
     assert_eq!(killed[0]["data"]["success"], false);
 }
+
+#[test]
+fn a_running_job_is_listed_and_killed_by_its_jid() {
+    let fleet = three();
+    let publish = fleet.halite(&["*", "test.sleep", "600", "--async"]).expect_code(0);
+    let jid = publish.stdout.split_whitespace().last().unwrap().to_owned();
+    halite_tests::wait_for("the job to run everywhere", || {
+        let running = fleet.halite(&["*", "saltutil.find_job", &format!("'{jid}'"), "--out", "json"]).json();
+        running.as_object().is_some_and(|all| all.values().all(|job| job["fun"] == "test.sleep"))
+    });
+    let active = fleet.halite(&["jobs", "active", "--out", "json"]).expect_code(0).json();
+    assert_eq!(active[&jid]["Running"], json!(["m1", "m2", "m3"]));
+    let salts = fleet.halite(&["run", "jobs.active", "--out", "json"]).expect_code(0).json();
+    assert_eq!(salts[&jid]["Running"], json!([{"m1": null}, {"m2": null}, {"m3": null}]));
+    let killed = fleet.halite(&["jobs", "kill", &jid, "m1", "--out", "json"]).expect_code(0).json();
+    assert!(
+        killed["m1"].as_str().is_some_and(|text| text.starts_with(&format!("Signal 9 sent to job {jid}"))),
+        "{killed}"
+    );
+    fleet.wait_events(&format!("salt/job/{jid}/ret/m1"), 1);
+    let termed = fleet.halite(&["jobs", "kill", &jid, "--signal", "TERM", "--out", "json"]).expect_code(0).json();
+    assert_eq!(termed.as_object().unwrap().len(), 2, "{termed}");
+    fleet.wait_events(&format!("salt/job/{jid}/ret/*"), 3);
+    let over = fleet.halite(&["jobs", "kill", &jid]).expect_code(1);
+    assert!(over.stderr.contains("halite jobs active"), "{over:?}");
+}
+
+#[test]
+fn the_last_job_and_jobs_by_search_are_shown() {
+    let fleet = three();
+    let run = |args: &[&str]| fleet.halite(&[&["run"], args, &["--out", "json"]].concat()).expect_code(0).json();
+    assert_eq!(run(&["jobs.last_run", "function=no.*"]), json!(false));
+    fleet.halite(&["m1", "test.echo", "first", "--metadata", "{a: b, n: 1}"]).expect_code(0);
+    fleet.halite(&["m2", "test.echo", "second"]).expect_code(0);
+    let last = run(&["jobs.last_run", "function=test.*"]);
+    let job = last.as_object().unwrap().values().next().unwrap();
+    assert_eq!((&job["Target"], &job["Arguments"]), (&json!("m2"), &json!(["second"])));
+    assert_eq!(job["Result"]["m2"], json!({"return": "second", "retcode": 0, "success": true}));
+    let count = |args: &[&str]| run(&[&["jobs.list_jobs"], args].concat()).as_object().unwrap().len();
+    assert_eq!(count(&["search_metadata={a: b, other: x}"]), 1);
+    assert_eq!(count(&["search_metadata={a: c}"]), 0);
+    assert_eq!(count(&["search_function=test.*", "search_target=m1,m2"]), 2);
+    assert_eq!(count(&["start_time=2026-01-01"]), count(&[]));
+    assert_eq!(count(&["end_time='2020-01-01 12:00'"]), 0);
+    fleet.halite(&["run", "jobs.list_jobs", "start_time=yesterday"]).expect_code(64);
+}
+
+#[test]
+fn the_masters_own_host_runs_functions_too() {
+    let fleet = Fleet::new().start();
+    let run = |args: &[&str]| fleet.halite(&[&["run", "salt.cmd"], args, &["--out", "json"]].concat());
+    assert_eq!(run(&["test.ping"]).expect_code(0).json(), json!(true));
+    let echoed = run(&["test.arg", "'7'", "a=b", "[x, 1]", "n=3"]).expect_code(0).json();
+    assert_eq!((&echoed["args"], &echoed["kwargs"]["n"]), (&json!(["7", ["x", 1]]), &json!(3)), "{echoed}");
+    assert_eq!(run(&["cmd.run", "echo hi"]).expect_code(0).json(), json!("hi"));
+    assert_eq!(run(&["no.such"]).expect_code(0).json(), json!("'no.such' is not available."));
+}

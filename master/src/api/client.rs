@@ -108,6 +108,11 @@ impl Client {
         self.get(&format!("/v1/jobs/{}", escape(jid))).await
     }
 
+    /// Shows the jobs that somebody still owes a return.
+    pub async fn jobs_active(&self) -> Result<Json, ClientError> {
+        self.get("/v1/jobs/active").await
+    }
+
     /// Lists keys by state.
     pub async fn keys(&self) -> Result<KeysView, ClientError> {
         self.get("/v1/keys").await

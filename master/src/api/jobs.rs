@@ -12,7 +12,7 @@ use super::caller::Who;
 use super::error::ApiError;
 use super::input::Input;
 use super::{Api, Ask};
-use crate::command::{Command, JobsQuery, PublishRequest, Published, Reply};
+use crate::command::{Command, JobsQuery, PublishRequest, Published, Reply, TargetText};
 
 /// A job to publish, as it is posted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct JobRequest {
     /// How to read it. Default: `glob`.
     #[serde(default = "glob")]
     pub tgt_type: String,
+    /// What separates the parts of a grain target. Default: a colon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<String>,
     /// The function, or a list of them.
     pub fun: serde_json::Value,
     /// Its arguments: keyword arguments as one object with `"__kwarg__": true` at the end. Default: none.
@@ -86,8 +89,7 @@ impl JobRequest {
     fn into_command(self) -> Result<PublishRequest, ApiError> {
         let jid = self.jid.as_deref().map(parse_jid).transpose()?;
         Ok(PublishRequest {
-            tgt: Value::from_json(&self.tgt),
-            tgt_type: self.tgt_type,
+            target: TargetText { tgt: Value::from_json(&self.tgt), tgt_type: self.tgt_type, delimiter: self.delimiter },
             fun: Value::from_json(&self.fun),
             arg: self.arg.iter().map(Value::from_json).collect(),
             ret: self.ret,
@@ -133,6 +135,10 @@ pub(super) async fn list<A: Ask>(
     let Query(filter) = filter.map_err(|error| ApiError::invalid(error.body_text()))?;
     let query = JobsQuery { fun: filter.fun, tgt: filter.tgt, limit: filter.limit };
     api.show(who, Command::JobsList(query)).await
+}
+
+pub(super) async fn active<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<Json<serde_json::Value>, ApiError> {
+    api.show(who, Command::JobsActive).await
 }
 
 pub(super) async fn show<A: Ask>(

@@ -6,7 +6,7 @@
 //! [`client`], which the command line uses.
 //!
 //! ```text
-//! POST /v1/jobs {tgt,tgt_type,fun,arg,ret,ttl_s,metadata,jid}    GET /v1/jobs?fun=&tgt=&limit=    GET /v1/jobs/{jid}
+//! POST /v1/jobs {tgt,tgt_type,delimiter,fun,arg,ret,ttl_s,metadata,jid}    GET /v1/jobs?fun=&tgt=&limit=    GET /v1/jobs/{active|jid}
 //! GET  /v1/events?tag=GLOB&since=now|start|OFFSET|STAMP&until=head|OFFSET    POST /v1/events {tag,data}
 //! GET  /v1/keys    POST /v1/keys/{accept|reject|delete|finger|print} {match,include_*,dry_run}
 //! GET  /v1/minions    POST /v1/run {fun,arg,kwarg}
@@ -99,6 +99,7 @@ fn routes<A: Ask>(api: Api<A>) -> Router {
     Router::new()
         .route("/v1/events", get(events::stream::<A>).post(events::fire::<A>))
         .route("/v1/jobs", get(jobs::list::<A>).post(jobs::publish::<A>))
+        .route("/v1/jobs/active", get(jobs::active::<A>))
         .route("/v1/jobs/{jid}", get(jobs::show::<A>))
         .route("/v1/keys", get(keys::list::<A>))
         .route("/v1/keys/{action}", post(keys::act::<A>))

@@ -114,7 +114,7 @@ async fn a_job_passes_the_door_and_comes_back_published() {
     assert_eq!(published.missing, ["ghost"]);
     assert_eq!(published.offset, 7);
     let (caller, Command::Publish(request)) = scene.door.last() else { panic!("not published") };
-    assert_eq!(request.tgt_type, "glob");
+    assert_eq!(request.target.tgt_type, "glob");
     assert_eq!(request.ttl, Some(std::time::Duration::from_secs(90)));
     let kwarg = Value::from(map! { "__kwarg__" => true, "n" => 1.5 });
     assert_eq!(request.arg, [Value::from("hi"), kwarg]);

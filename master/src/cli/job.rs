@@ -69,6 +69,9 @@ pub(crate) struct JobArgs {
     args: Vec<String>,
     #[command(flatten)]
     target: TargetArgs,
+    /// Separates the parts of a grain target [default: :]
+    #[arg(long, value_name = "TEXT", help_heading = "Target options")]
+    delimiter: Option<String>,
 }
 
 /// How to read the target.
@@ -88,21 +91,24 @@ struct TargetArgs {
     /// The target is a grain and a regular expression
     #[arg(short = 'P', long)]
     grain_pcre: bool,
-    /// The target is a pillar key and a pattern: role:web*
-    #[arg(short = 'I', long)]
+    /// Not in this version
+    #[arg(short = 'I', long, hide = true)]
     pillar: bool,
-    /// The target is a pillar key and a regular expression
-    #[arg(short = 'J', long)]
+    /// Not in this version
+    #[arg(short = 'J', long, hide = true)]
     pillar_pcre: bool,
-    /// The target is an expression of several kinds of targets
+    /// The target is several targets: G@os:Debian and ( web* or not L@db1,db2 )
     #[arg(short = 'C', long)]
     compound: bool,
     /// The target is a group that the master's configuration names
     #[arg(short = 'N', long)]
     nodegroup: bool,
-    /// The target is an address or a network
+    /// The target is an address or a network: 10.0.0.0/8
     #[arg(short = 'S', long)]
     ipcidr: bool,
+    /// Not in this version
+    #[arg(short = 'R', long, hide = true)]
+    range: bool,
 }
 
 impl TargetArgs {
@@ -118,6 +124,7 @@ impl TargetArgs {
             (self.compound, "compound"),
             (self.nodegroup, "nodegroup"),
             (self.ipcidr, "ipcidr"),
+            (self.range, "range"),
         ];
         kinds.into_iter().find(|(chosen, _)| *chosen).map_or("glob", |(_, kind)| kind)
     }
@@ -136,6 +143,7 @@ impl JobArgs {
         Ok(JobRequest {
             tgt: if tgt_type == "list" { listed(&self.tgt).into() } else { self.tgt.as_str().into() },
             tgt_type: tgt_type.to_owned(),
+            delimiter: self.delimiter.clone(),
             fun: call.fun.to_json(),
             arg: call.arg.iter().map(Value::to_json).collect(),
             ret: self.returners.clone().unwrap_or_default(),
@@ -219,6 +227,8 @@ mod tests {
         check("-L m1,ghost test.ping", "list", r#"["m1","ghost"]"#);
         check("test.ping -L test.ping", "list", r#"["test.ping"]"#);
         check("-G os:Debian test.ping", "grain", "\"os:Debian\"");
+        check("-G os|Debian --delimiter | test.ping", "grain", "\"os|Debian\"");
+        check("-R %web test.ping", "range", "\"%web\"");
     }
 
     #[test]

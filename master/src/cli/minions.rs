@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::value::{Map, MapExt as _, Value};
-use render::output::{Format, ret};
+use render::output::{Format, ago, clean_line};
 
 use super::exit;
 use super::globals::Globals;
@@ -11,34 +11,56 @@ use super::out::Out;
 
 /// List accepted minions and whether they are connected
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Example:\n  halite minions --out json")]
+#[command(after_help = "Examples:
+  halite minions
+  halite minions --out json | jq -r '.[] | select(.up | not) | .id'")]
 pub(crate) struct MinionsArgs {}
+
+/// The heads of the columns.
+const COLUMNS: [&str; 7] = ["MINION", "STATE", "SINCE", "LAST SEEN", "ROUND TRIP", "ADDRESS", "SOFTWARE"];
 
 /// Prints the list.
 pub(super) async fn run(globals: &Globals) -> anyhow::Result<u8> {
     let mut out = Out::open(globals)?;
     let minions = Value::from_json(&globals.client()?.minions().await?);
-    let shown = if out.format().is_none() { for_people(&minions) } else { None };
-    out.value(Format::Nested, &shown.unwrap_or(minions))?;
+    match minions.as_list().filter(|_| out.format().is_none()) {
+        Some(listed) => out.text(&table(listed))?,
+        None => out.value(Format::Nested, &minions)?,
+    }
     Ok(exit::OK)
 }
 
-/// Returns one line per minion, or nothing if this is no list of minions.
-fn for_people(minions: &Value) -> Option<Value> {
-    let line = |minion: &Value| {
-        let minion = minion.as_map()?;
-        Some((minion.at("id")?.clone(), Value::from(presence(minion))))
+/// Returns one line per minion, in columns as wide as they have to be.
+fn table(minions: &[Value]) -> String {
+    let rows: Vec<[String; 7]> =
+        std::iter::once(COLUMNS.map(str::to_owned)).chain(minions.iter().filter_map(Value::as_map).map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    minions.as_list()?.iter().map(line).collect::<Option<Map>>().map(Value::from)
+    rows.iter().map(line).collect()
 }
 
-/// Says `connected (127.0.0.1:47532, halite 0.1.0)` or `not connected, last seen 3 min ago`.
-fn presence(minion: &Map) -> String {
-    if minion.at("up").and_then(Value::as_bool) != Some(true) {
-        return ret::down(minion.at("left_s").and_then(Value::as_u64).map(Duration::from_secs));
-    }
-    let known: Vec<&str> = ["addr", "software"].into_iter().filter_map(|name| minion.text(name)).collect();
-    if known.is_empty() { "connected".to_owned() } else { format!("connected ({})", known.join(", ")) }
+/// Returns the cells of a minion. What it says of itself may hold anything, also what moves a terminal's cursor.
+fn row(minion: &Map) -> [String; 7] {
+    let text = |name: &str| minion.text(name).map(|text| clean_line(text).into_owned());
+    let is_up = minion.at("up").and_then(Value::as_bool) == Some(true);
+    let age = |name: &str| minion.at(name).and_then(Value::as_u64).map(|seconds| ago(Duration::from_secs(seconds)));
+    let trip = minion.at("round_trip_ms").and_then(Value::as_f64).map(|millis| format!("{millis:.1} ms"));
+    // A stamp's date and time to the second: 2026-11-21T00:32:32.784705+00:00.
+    let since = text("since").and_then(|stamp| Some(stamp.get(..19)?.replace('T', " ")));
+    let cells = [
+        text("id"),
+        Some(if is_up { "up" } else { "down" }.to_owned()),
+        since,
+        age(if is_up { "seen_s" } else { "left_s" }),
+        trip,
+        text("addr"),
+        text("software"),
+    ];
+    cells.map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
 }
 
 #[cfg(test)]
@@ -49,11 +71,14 @@ mod tests {
 
     #[test]
     fn each_minion_is_one_line() {
-        let up = map! { "id" => "m1", "up" => true, "addr" => "10.0.0.1:4", "software" => "halite 0.1.0" };
-        let down = map! { "id" => "m2", "up" => false, "left_s" => 185 };
-        let shown = for_people(&vec![up, down].into()).unwrap();
-        assert_eq!(shown.get("m1").and_then(Value::as_str), Some("connected (10.0.0.1:4, halite 0.1.0)"));
-        assert_eq!(shown.get("m2").and_then(Value::as_str), Some("not connected, last seen 3 min ago"));
-        assert_eq!(for_people(&Map::new().into()), None);
+        let up = map! { "id" => "m1", "up" => true, "since" => "2026-11-21T00:32:32.784705+00:00", "seen_s" => 2,
+        "round_trip_ms" => 0.4321, "addr" => "10.0.0.1:4", "software" => "halite \u{1b}[2J" };
+        let down = map! { "id" => "longer-name", "up" => false, "left_s" => 185, "addr" => Value::Null };
+        let expected = "\
+MINION       STATE  SINCE                LAST SEEN  ROUND TRIP  ADDRESS     SOFTWARE
+m1           up     2026-11-21 00:32:32  2 s ago    0.4 ms      10.0.0.1:4  halite \\x1b[2J
+longer-name  down   -                    3 min ago  -           -           -
+";
+        assert_eq!(table(&[up.into(), down.into()]), expected);
     }
 }

@@ -90,7 +90,7 @@ impl<'a> Watch<'a> {
         shown: Shown,
         face: Face,
     ) -> anyhow::Result<Watch<'a>> {
-        let events = client.events(&[returns_of(&job.jid)?], &job.offset.to_string(), None).await?;
+        let events = client.events(&answers_to(&job.jid)?, &job.offset.to_string(), None).await?;
         let up = job.minions.iter().filter(|id| !job.down.iter().any(|down| down.id == **id));
         let wait = Wait::new(up.cloned(), shown.timeout, GATHER, Instant::now().into());
         let printer = Printer::new(out, shown, face.lookup(&job.jid), face);
@@ -134,6 +134,12 @@ impl<'a> Watch<'a> {
             return Err(ClientError::Broken { socket: self.client.socket().to_owned(), cause }.into());
         };
         self.seen = event.offset;
+        if let Some(id) = no_match(&event, &self.job.jid) {
+            self.wait.returned(id);
+            self.targeted = self.targeted.saturating_sub(1);
+            self.printer.unmatched(id);
+            return Ok(());
+        }
         let Some(ret) = Return::of(&event.data) else { return Ok(()) };
         if ret.jid == self.job.jid {
             self.wait.returned(&ret.id);
@@ -163,6 +169,7 @@ impl<'a> Watch<'a> {
         let question = JobRequest {
             tgt: ids.into(),
             tgt_type: "list".to_owned(),
+            delimiter: None,
             fun: "saltutil.find_job".into(),
             arg: vec![self.job.jid.as_str().into()],
             ret: String::new(),
@@ -172,7 +179,7 @@ impl<'a> Watch<'a> {
         };
         match self.client.publish(&question).await {
             Ok(asked) => {
-                let tags = [returns_of(&self.job.jid)?, returns_of(&asked.jid)?];
+                let tags = [answers_to(&self.job.jid)?, answers_to(&asked.jid)?].concat();
                 self.events = self.client.events(&tags, &(self.seen + 1).to_string(), None).await?;
                 // Those that have gone away meanwhile will not answer.
                 asked.down.iter().for_each(|down| self.wait.answered(&down.id, false));
@@ -215,10 +222,18 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Returns the pattern of the tags of a job's returns.
-fn returns_of(jid: &str) -> anyhow::Result<String> {
+/// Returns the patterns of the tags of what minions say to a job: returns, and that it does not mean them.
+fn answers_to(jid: &str) -> anyhow::Result<Vec<String>> {
     let (jid, all) = (Jid::parse(jid)?, MinionId::parse("*")?);
-    Ok(Tag::job_ret(&jid, &all).to_string())
+    Ok(vec![Tag::job_ret(&jid, &all).to_string(), Tag::job_no_match(&jid, &all).to_string()])
+}
+
+/// Returns which minion says that this job does not mean it, if that is what the event says.
+fn no_match<'a>(event: &'a EventView, jid: &str) -> Option<&'a str> {
+    let text = |name: &str| event.data.get(name).and_then(Json::as_str);
+    let id = text("id").filter(|_| text("jid") == Some(jid))?;
+    let tag = Tag::job_no_match(&Jid::parse(jid).ok()?, &MinionId::parse(id).ok()?);
+    (tag.as_str() == event.tag).then_some(id)
 }
 
 /// One return, out of its event.
@@ -260,6 +275,8 @@ struct Printer {
     detail: Option<ret::Detail>,
     lookup: String,
     summary: ret::Summary,
+    /// How many said that the job does not mean them.
+    unmatched: usize,
 }
 
 impl Printer {
@@ -274,6 +291,7 @@ impl Printer {
             detail: shown.has_summary.then_some(detail),
             lookup,
             summary: ret::Summary::default(),
+            unmatched: 0,
         }
     }
 
@@ -285,6 +303,11 @@ impl Printer {
             self.summary.failed.push(ret.id.clone());
         }
         self.print(&ret.id, ret.value.clone(), ret.format.unwrap_or(Format::Nested), ret.outcome)
+    }
+
+    fn unmatched(&mut self, id: &str) {
+        self.unmatched += 1;
+        self.summary.not_connected.retain(|away| away != id);
     }
 
     fn lost(&mut self, id: &str) -> std::io::Result<()> {
@@ -316,6 +339,11 @@ impl Printer {
         }
         if let Some(detail) = self.detail {
             self.out.text(&self.summary.text(detail))?;
+        }
+        if is_good && self.summary.returned == 0 && self.unmatched > 0 {
+            tell("The target matched no minion after all: their grains have changed since the master heard of them.\n");
+            tell(ret::NO_RETURN);
+            return Ok(exit::NO_MATCH);
         }
         if is_good {
             return Ok(exit::OK);

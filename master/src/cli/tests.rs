@@ -115,6 +115,8 @@ enum Does {
     /// Says that it is still running, once, and returns then.
     ReturnWhenAsked(Value),
     Nothing,
+    /// Says that the job does not mean it.
+    NotMeant,
     /// Not connected, for so many seconds.
     Away(u64),
 }
@@ -156,6 +158,10 @@ impl Door {
                     self.give_back(&asked, id, value, 0);
                 }
                 (_, "saltutil.find_job") => self.give_back(&jid, id, &Map::new().into(), 0),
+                (Does::NotMeant, _) => {
+                    let id = MinionId::parse(id).unwrap();
+                    self.fire(&Tag::job_no_match(&jid, &id), &map! { "jid" => &jid, "id" => &id });
+                }
                 (Does::Return(value, retcode), _) => self.give_back(&jid, id, value, *retcode),
                 _ => {}
             }
@@ -175,10 +181,10 @@ impl Door {
 impl Ask for Door {
     async fn ask(&self, _: Caller, command: Command) -> Result<Reply, CommandError> {
         match command {
-            Command::Publish(job) if job.tgt_type == "grain" => {
+            Command::Publish(job) if job.target.tgt_type == "grain" => {
                 Err(CommandError::Invalid("targets of type grain are not supported yet".to_owned()))
             }
-            Command::Publish(job) if job.tgt == Value::from("ghost*") => Err(CommandError::NoMatch),
+            Command::Publish(job) if job.target.tgt == Value::from("ghost*") => Err(CommandError::NoMatch),
             Command::Publish(job) => {
                 let fun = job.fun.as_str().unwrap_or("several").to_owned();
                 Ok(Reply::Published(self.publish(&fun, &job.arg)))
@@ -434,4 +440,15 @@ fn completions_and_manual_are_made_from_the_same_words() {
     assert!(script.contains("--summary") && script.contains("reactor") && code == exit::OK);
     let (page, _) = master.run("halite man");
     assert!(page.contains(".TH halite 1") && page.contains("events"), "{page}");
+}
+
+#[test]
+fn those_who_are_not_meant_after_all_are_not_waited_for() {
+    let good = Does::Return(true.into(), 0);
+    let master = Master::with(vec![("m1", good), ("m2", Does::NotMeant)]);
+    let (text, code) = master.run("halite * test.ping -t 3600 --summary");
+    assert!(text.starts_with("m1:\n    True\n") && text.contains("# of minions targeted: 1\n"), "{text}");
+    assert_eq!(code, exit::OK);
+    let nobody = Master::with(vec![("m2", Does::NotMeant)]);
+    assert_eq!(nobody.run("halite * test.ping -t 3600"), (String::new(), exit::NO_MATCH));
 }

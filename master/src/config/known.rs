@@ -20,6 +20,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "loop_interval",
     "max_minions",
     "max_pending",
+    "nodegroups",
     "permissive_pki_access",
     "ping_interval_s",
     "pki_dir",

@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proto::target::nodegroup::{BadNodegroup, Nodegroups};
 use proto::value::{Map, MapExt, Value};
 use render::yaml;
 
@@ -71,6 +72,14 @@ pub enum ConfigError {
         expected: &'static str,
         /// What stands there.
         found: String,
+    },
+    /// The nodegroups have the wrong form.
+    #[error("{place}: use option nodegroups")]
+    Nodegroups {
+        /// File, line and column.
+        place: String,
+        /// What is wrong.
+        source: BadNodegroup,
     },
     /// The reactor's rules are wrong.
     #[error("use option reactor")]
@@ -133,6 +142,8 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     let (rules, mut warnings) = files.reactor()?;
     warnings.extend(known::warnings(&files.options));
     warnings.extend(files.notes.clone());
+    let nodegroups = nodegroups(&options)?;
+    warnings.extend(nodegroups.problems());
     let id = match options.text("id")? {
         Some(id) => id,
         None => format!("{}_master", hostname()),
@@ -154,6 +165,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
             path: paths.cachedir.join("jobs.db"),
             ttl: options.seconds("job_ttl", 60)?,
             jid_events: options.flag("jid_events", true)?,
+            nodegroups,
         },
         presence: PresenceConfig {
             events: options.flag("presence_events", false)?,
@@ -379,6 +391,13 @@ fn file_roots(options: &Options<'_>) -> Result<Vec<PathBuf>, ConfigError> {
     let Some(roots) = options.map.at("file_roots") else { return Ok(vec![PathBuf::from("/srv/salt")]) };
     let base = roots.as_map().ok_or_else(wrong)?.at("base").and_then(Value::as_list).unwrap_or_default();
     base.iter().map(|dir| dir.as_str().map(PathBuf::from).ok_or_else(wrong)).collect()
+}
+
+/// The groups that targets may name (`nodegroups`). One that makes no sense is a warning: the others work.
+fn nodegroups(options: &Options<'_>) -> Result<Nodegroups, ConfigError> {
+    let place = || options.places.get("nodegroups").cloned().unwrap_or_default();
+    let read = Nodegroups::read(options.map.at("nodegroups").unwrap_or(&Value::Null));
+    read.map_err(|source| ConfigError::Nodegroups { place: place(), source })
 }
 
 fn hostname() -> String {

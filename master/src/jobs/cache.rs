@@ -254,6 +254,10 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event) -> rusqlite::Resul
                 insert.execute(params![jid, id.as_str()])?;
             }
         }
+        ["halite", "job", jid, "nomatch", id] => {
+            let sql = "DELETE FROM recipients WHERE jid = ?1 AND id = ?2";
+            tx.prepare_cached(sql)?.execute(params![jid, id])?;
+        }
         ["salt", "job", jid, "ret", id] => {
             let sql = "INSERT OR IGNORE INTO returns (jid, id, load) VALUES (?1, ?2, ?3)";
             tx.prepare_cached(sql)?.execute(params![jid, id, &*event.data])?;
@@ -275,14 +279,18 @@ fn shown(value: Option<&Value>) -> String {
 fn describe(jid: &str, load: &[u8]) -> Map {
     let load = msgpack::decode_map(load).unwrap_or_default();
     let field = |name: &str| load.at(name).cloned().unwrap_or_default();
-    map! {
+    let mut job = map! {
         "Function" => field("fun"),
         "Arguments" => field("arg"),
         "Target" => field("tgt"),
         "Target-type" => field("tgt_type"),
         "User" => field("user"),
         "StartTime" => Jid::parse(jid).map(|jid| jid.start_time()).unwrap_or_default(),
+    };
+    if let Some(metadata) = load.at("metadata") {
+        job.set("Metadata", metadata.clone());
     }
+    job
 }
 
 /// SQLite's integers are signed; offsets, serials and times stay far below 2^63.

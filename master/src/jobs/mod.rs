@@ -6,6 +6,7 @@
 
 mod cache;
 mod projection;
+mod recipients;
 mod state;
 mod task;
 
@@ -14,20 +15,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::message::Publish;
 use proto::msgpack;
 use proto::tag::Tag;
-use proto::target::{Target, TgtType};
+use proto::target::nodegroup::Nodegroups;
+use proto::target::{BadTarget, TgtType};
 use proto::value::{Map, MapExt, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Batch, Bus, CommitError, NewEvent};
-use crate::command::{CommandError, JobsQuery, PublishRequest, Published};
+use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
 use crate::sessions::Registry;
+
+use recipients::Recipients;
 
 pub use cache::CacheError;
 pub use state::Verdict;
@@ -36,8 +41,6 @@ pub use task::JobsTask;
 /// How many requests may wait for the jobs task. Each is answered in microseconds; when it is full, sessions wait, and
 /// their sockets with them.
 const REQUESTS: usize = 1024;
-/// How many targets an explicit list may name, and how many arguments a job may have.
-const MAX_LISTED: usize = 100_000;
 /// The largest publication: it is sent to every recipient.
 const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
 /// How long a listing waits until the job cache has seen all that was logged before it was asked.
@@ -52,6 +55,8 @@ pub struct JobsConfig {
     pub ttl: Duration,
     /// Fire the bare-jid event that Salt up to 3007 fires first (`jid_events`, default on).
     pub jid_events: bool,
+    /// The groups that targets may name (`nodegroups`).
+    pub nodegroups: Nodegroups,
 }
 
 /// The handle: cheap to clone.
@@ -67,6 +72,7 @@ struct Parts {
     bus: Bus,
     keys: Keys,
     registry: Registry,
+    nodegroups: ArcSwap<Nodegroups>,
 }
 
 impl Jobs {
@@ -74,19 +80,29 @@ impl Jobs {
     pub fn open(config: JobsConfig, bus: Bus, keys: Keys, registry: Registry) -> Result<(Jobs, JobsTask), CacheError> {
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
-        let parts = Arc::new(Parts { config, bus, keys, registry });
+        let nodegroups = ArcSwap::from_pointee(config.nodegroups.clone());
+        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups });
         Ok((Jobs { requests, projected, parts }, task))
     }
 
+    /// Takes new nodegroups; jobs that are published keep the old ones.
+    pub fn set_nodegroups(&self, nodegroups: Nodegroups) {
+        self.parts.nodegroups.store(Arc::new(nodegroups));
+    }
+
     /// Publishes a job in somebody's name.
-    pub async fn publish(&self, user: &str, request: PublishRequest) -> Result<Published, CommandError> {
+    pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
             && self.ask(|answer| task::JobsInput::Knows { jid: jid.clone(), answer }).await?
         {
             // Published already, by this process or an earlier one: exactly once.
             return Ok(Published { jid, minions: Vec::new(), missing: Vec::new(), down: Vec::new(), offset: 0 });
         }
-        let (minions, missing) = self.recipients(&request)?;
+        request.target = self.expanded(request.target)?;
+        let Recipients { minions, missing } = self.recipients(&request.target).await?;
+        if minions.is_empty() {
+            return Err(CommandError::NoMatch);
+        }
         let jid = match request.jid.clone() {
             Some(jid) => jid,
             None => self.allocate().await?,
@@ -125,9 +141,24 @@ impl Jobs {
         let _ = self.requests.send(input).await;
     }
 
-    /// Notes that a minion is not meant by a job after all.
-    pub async fn no_match(&self, id: &MinionId, jid: &Jid) {
-        let _ = self.requests.send(task::JobsInput::NoMatch { id: id.clone(), jid: jid.clone() }).await;
+    /// Notes that a minion is not meant by a job after all, and tells those who wait for it.
+    pub async fn no_match(&self, id: &MinionId, jid: &Jid) -> Result<(), CommandError> {
+        let owed = |answer| task::JobsInput::NoMatch { id: id.clone(), jid: jid.clone(), answer };
+        if self.ask(owed).await? {
+            self.parts.bus.try_fire(Tag::job_no_match(jid, id), &map! { "jid" => jid, "id" => id });
+        }
+        Ok(())
+    }
+
+    /// Returns the cached grains of those that a target means.
+    pub async fn grains(&self, target: TargetText) -> Result<Map, CommandError> {
+        let target = self.expanded(target)?;
+        let found = self.recipients(&target).await?;
+        let grains = |id: &MinionId| {
+            let known = msgpack::decode_map(&self.parts.registry.grains(id)?).ok()?;
+            Some((Value::from(id), Value::Map(known)))
+        };
+        Ok(found.minions.iter().filter_map(grains).collect())
     }
 
     /// Returns the resume point and the jobs that a minion may still take.
@@ -141,9 +172,19 @@ impl Jobs {
         self.ask(|answer| task::JobsInput::Serial { answer }).await
     }
 
-    /// Returns the live jobs that somebody still owes a return: `jobs.active`.
+    /// Returns the live jobs that somebody still owes a return: who is connected (`Running`), and who is not (`Away`).
     pub async fn active(&self) -> Result<Map, CommandError> {
-        self.ask(|answer| task::JobsInput::Active { answer }).await
+        let mut jobs = self.ask(|answer| task::JobsInput::Active { answer }).await?;
+        for job in jobs.values_mut().filter_map(Value::as_map_mut) {
+            let owing = job.at("Running").and_then(Value::as_list).unwrap_or_default();
+            let owing: Vec<MinionId> = owing.iter().filter_map(|id| MinionId::parse(id.as_str()?).ok()).collect();
+            let down = self.parts.registry.down_among(&owing);
+            let down: HashSet<&MinionId> = down.iter().map(|(id, _)| id).collect();
+            let (away, running): (Vec<&MinionId>, Vec<&MinionId>) = owing.iter().partition(|id| down.contains(id));
+            job.set("Running", running.into_iter().map(Value::from).collect::<Vec<_>>());
+            job.set("Away", away.into_iter().map(Value::from).collect::<Vec<_>>());
+        }
+        Ok(jobs)
     }
 
     /// Lists jobs, oldest first.
@@ -185,28 +226,35 @@ impl Jobs {
         answered.await.map_err(|_| stopping())
     }
 
-    fn recipients(&self, request: &PublishRequest) -> Result<(Vec<MinionId>, Vec<String>), CommandError> {
-        let invalid = |error: proto::target::BadTarget| CommandError::Invalid(error.to_string());
-        let tgt_type = TgtType::parse(&request.tgt_type).map_err(invalid)?;
-        let target = Target::parse(&request.tgt, tgt_type).map_err(invalid)?;
-        let accepted = self.parts.keys.accepted_ids();
-        let mut missing = Vec::new();
-        let minions: Vec<MinionId> = match &target {
-            Target::Glob(_) => accepted.iter().filter(|id| target.matches(id.as_str())).cloned().collect(),
-            Target::List(ids) => {
-                let known = |id: &String| accepted.binary_search_by(|known| known.as_str().cmp(id)).ok();
-                let listed = ids.iter().take(MAX_LISTED);
-                listed
-                    .filter_map(|id| {
-                        known(id).map(|at| accepted[at].clone()).or_else(|| {
-                            missing.push(id.clone());
-                            None
-                        })
-                    })
-                    .collect()
-            }
+    /// Replaces nodegroups by what they stand for: minions do not know them.
+    fn expanded(&self, target: TargetText) -> Result<TargetText, CommandError> {
+        let Some(text) = target.tgt.as_str() else { return Ok(target) };
+        let groups = self.parts.nodegroups.load();
+        let tgt = match TgtType::parse(&target.tgt_type) {
+            Ok(TgtType::Nodegroup) => groups.expand(text),
+            Ok(TgtType::Compound) if text.contains("N@") => groups.expand_compound(text),
+            _ => return Ok(target),
         };
-        if minions.is_empty() { Err(CommandError::NoMatch) } else { Ok((minions, missing)) }
+        let tgt = tgt.map_err(|error| invalid(&error.into()))?;
+        Ok(TargetText { tgt: tgt.into(), tgt_type: TgtType::Compound.name().to_owned(), ..target })
+    }
+
+    async fn recipients(&self, target: &TargetText) -> Result<Recipients, CommandError> {
+        let target = target.parse().map_err(|error| invalid(&error))?;
+        let accepted = self.parts.keys.accepted_ids();
+        let registry = self.parts.registry.clone();
+        let cheap = target.needs().is_nothing();
+        let find = move || recipients::find(&target, &accepted, |id| registry.grains(id));
+        // Thousands of grains take their time; the async threads have connections to serve.
+        let found = if cheap { Ok(find()) } else { tokio::task::spawn_blocking(find).await };
+        match found {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                let text = format!("failed to {:#}", anyhow::Error::from(error));
+                Err(CommandError::Invalid(text))
+            }
+            Err(_) => Err(CommandError::Internal("the target could not be matched".into())),
+        }
     }
 
     /// Logs the events that announce a job; returns the offset of the first.
@@ -223,8 +271,13 @@ impl Jobs {
         if self.parts.config.jid_events {
             events.push(event(Tag::bare_jid(jid), &map! { "minions" => ids.clone() }));
         }
-        let new = map! { "jid" => jid, "tgt_type" => field("tgt_type"), "tgt" => field("tgt"), "user" => field("user"),
+        let mut new = map! { "jid" => jid, "tgt_type" => field("tgt_type"), "tgt" => field("tgt"), "user" => field("user"),
         "fun" => field("fun"), "arg" => field("arg"), "minions" => ids, "missing" => missing.to_vec() };
+        for optional in ["delimiter", "metadata"] {
+            if let Some(value) = load.at(optional) {
+                new.set(optional, value.clone());
+            }
+        }
         events.push(event(Tag::job_new(jid), &new));
         events.push(event(Tag::job_publish(jid), load));
         match self.parts.bus.commit(Batch { events, mark: None }).await {
@@ -239,6 +292,10 @@ impl Jobs {
     }
 }
 
+fn invalid(error: &BadTarget) -> CommandError {
+    CommandError::Invalid(error.to_string())
+}
+
 fn event(tag: Tag, data: &Map) -> NewEvent {
     NewEvent { tag, data: msgpack::encode_map(data).into() }
 }
@@ -248,12 +305,15 @@ fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
     let mut load = map! {
         "fun" => request.fun.clone(),
         "arg" => request.arg.clone(),
-        "tgt" => request.tgt.clone(),
+        "tgt" => request.target.tgt.clone(),
         "jid" => jid,
         "ret" => request.ret.as_str(),
-        "tgt_type" => if request.tgt_type.is_empty() { "glob" } else { request.tgt_type.as_str() },
+        "tgt_type" => if request.target.tgt_type.is_empty() { "glob" } else { request.target.tgt_type.as_str() },
         "user" => user,
     };
+    if let Some(delimiter) = &request.target.delimiter {
+        load.set("delimiter", delimiter.as_str());
+    }
     if let Some(metadata) = &request.metadata {
         load.set("metadata", metadata.clone());
     }

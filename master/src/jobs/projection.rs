@@ -69,7 +69,8 @@ impl Projection {
         batch.retain(|event| event.durable);
         let Some(last) = batch.last().map(|event| event.offset) else { return Ok(()) };
         self.next = last + 1;
-        let about_jobs = batch.iter().any(|event| event.tag.as_str().starts_with("salt/job/"));
+        let is_about = |tag: &str| tag.starts_with("salt/job/") || tag.starts_with("halite/job/");
+        let about_jobs = batch.iter().any(|event| is_about(event.tag.as_str()));
         if about_jobs || self.next - self.stored > STORE_CURSOR_EVERY {
             self.store(batch).await?;
             self.stored = self.next;

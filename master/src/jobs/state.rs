@@ -106,14 +106,15 @@ impl JobsState {
         }
     }
 
-    /// Notes that a minion is not meant by a job after all.
-    pub(super) fn no_match(&mut self, id: &MinionId, jid: &Jid) {
-        if let Some(job) = self.live.get_mut(jid)
-            && job.outstanding.remove(id)
-        {
-            let serial = job.publish.serial;
+    /// Notes that a minion is not meant by a job after all; tells whether it was until now.
+    pub(super) fn no_match(&mut self, id: &MinionId, jid: &Jid) -> bool {
+        let Some(job) = self.live.get_mut(jid) else { return false };
+        let was_meant = job.outstanding.remove(id);
+        let serial = job.publish.serial;
+        if was_meant {
             self.settle(id, serial, jid);
         }
+        was_meant
     }
 
     /// Returns the jobs that a minion may still take, oldest first.
@@ -206,7 +207,11 @@ mod tests {
         let second = job(&mut state, 2, &["a"]);
         let third = job(&mut state, 3, &["a"]);
         state.admit(&id("a"), &second);
-        state.no_match(&id("a"), &third);
+        assert!(state.no_match(&id("a"), &third));
+        assert!(
+            !state.no_match(&id("a"), &third) && !state.no_match(&id("b"), &second),
+            "told once, by those it is for"
+        );
         let jids = |list: Vec<Arc<Publish>>| list.iter().map(|publish| publish.jid.clone()).collect::<Vec<_>>();
         assert_eq!(jids(state.since(&id("a"), 0)), [first]);
         assert!(state.since(&id("a"), 1_000).is_empty(), "expired jobs are not started");

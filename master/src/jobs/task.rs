@@ -27,7 +27,7 @@ pub(super) enum JobsInput {
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
     Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
-    NoMatch { id: MinionId, jid: Jid },
+    NoMatch { id: MinionId, jid: Jid, answer: oneshot::Sender<bool> },
     Serial { answer: oneshot::Sender<u64> },
     Since { id: MinionId, now_ms: u64, answer: oneshot::Sender<(u64, Vec<Arc<Publish>>)> },
     TakeBack { id: MinionId, jid: Jid },
@@ -101,7 +101,7 @@ impl JobsTask {
                 gone(answer.send(()));
             }
             JobsInput::Knows { jid, answer } => gone(answer.send(self.knows(&jid))),
-            JobsInput::NoMatch { id, jid } => self.state.no_match(&id, &jid),
+            JobsInput::NoMatch { id, jid, answer } => gone(answer.send(self.state.no_match(&id, &jid))),
             JobsInput::Serial { answer } => gone(answer.send(self.state.serial())),
             JobsInput::Since { id, now_ms, answer } => {
                 gone(answer.send((self.state.serial(), self.state.since(&id, now_ms))));
@@ -175,8 +175,14 @@ fn gone<T>(_unsent: Result<(), T>) {}
 /// Makes the publication's fields of those that the `new` event carries.
 fn publication(new: &Map) -> Map {
     let field = |name: &str| new.at(name).cloned().unwrap_or_default();
-    proto::map! {
+    let mut load = proto::map! {
         "fun" => field("fun"), "arg" => field("arg"), "tgt" => field("tgt"), "jid" => field("jid"), "ret" => "",
         "tgt_type" => field("tgt_type"), "user" => field("user"),
+    };
+    for optional in ["delimiter", "metadata"] {
+        if let Some(value) = new.at(optional) {
+            load.set(optional, value.clone());
+        }
     }
+    load
 }

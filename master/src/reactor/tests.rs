@@ -129,7 +129,7 @@ async fn an_event_becomes_a_job_of_the_masters_user() {
     rig.fire("b/1").await;
     rig.fire("a/1").await;
     let (caller, job) = rig.job().await;
-    assert_eq!((job.tgt, job.fun), ("a/1".into(), "test.ping".into()));
+    assert_eq!((job.target.tgt, job.fun), ("a/1".into(), "test.ping".into()));
     assert!(job.jid.is_some());
     assert_ne!(caller.user, "Reactor");
     assert_eq!(caller.origin, Origin::Reactor { depth: 1 });
@@ -147,7 +147,7 @@ async fn runners_run_as_reactor_and_set_nothing_off() {
     let mut runs = fake::events(&rig.bus, "salt/run/*/ret");
     assert_eq!(fake::next(&mut runs).await.1.text("user"), Some("Reactor"));
     rig.fire("z").await;
-    assert_eq!(rig.job().await.1.tgt, "z".into());
+    assert_eq!(rig.job().await.1.target.tgt, "z".into());
 }
 
 #[tokio::test]
@@ -156,13 +156,13 @@ async fn a_new_reactor_starts_at_the_end_and_an_old_one_where_it_was() {
     rig.fire("a/before").await;
     rig.start(&[("a/*", PING)], AGE);
     rig.fire("a/1").await;
-    assert_eq!(rig.job().await.1.tgt, "a/1".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/1".into());
     rig.stop().await;
     rig.fire("a/away").await;
     rig.start(&[("a/*", PING)], AGE);
-    assert_eq!(rig.job().await.1.tgt, "a/away".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/away".into());
     rig.fire("a/2").await;
-    assert_eq!(rig.job().await.1.tgt, "a/2".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/2".into());
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn events_that_came_too_long_ago_are_skipped() {
     let (_, data) = fake::next(&mut rig.reports("skipped")).await;
     assert_eq!((data.at("count"), data.at("tags")), (Some(&2.into()), Some(&vec!["a/old"].into())));
     rig.fire("a/new").await;
-    assert_eq!(rig.job().await.1.tgt, "a/new".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/new".into());
 }
 
 #[tokio::test]
@@ -194,11 +194,11 @@ async fn what_a_crash_cut_off_happens_once() {
     rig.start(&[("a", two)], AGE);
     let (again, second) = (rig.job().await.1, rig.job().await.1);
     assert_eq!(again, asked);
-    assert_eq!(second.tgt, "m2".into());
+    assert_eq!(second.target.tgt, "m2".into());
     rig.stop().await;
     rig.start(&[("a", two), ("z", PING)], AGE);
     rig.fire("z").await;
-    assert_eq!(rig.job().await.1.tgt, "z".into());
+    assert_eq!(rig.job().await.1.target.tgt, "z".into());
     rig.stop().await;
     assert_eq!(rig.asked.rest(), []);
 }
@@ -275,11 +275,11 @@ async fn a_reload_changes_the_rules_from_the_next_event_on() {
     let mut rig = Rig::new();
     let reactor = rig.start(&[("a/*", PING)], AGE);
     rig.fire("a/1").await;
-    assert_eq!(rig.job().await.1.tgt, "a/1".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/1".into());
     reactor.reload(rig.config(&[("b/*", PING)])).await;
     rig.fire("a/2").await;
     rig.fire("b/1").await;
-    assert_eq!(rig.job().await.1.tgt, "b/1".into());
+    assert_eq!(rig.job().await.1.target.tgt, "b/1".into());
     reactor.reload(rig.config(&[])).await;
     assert_eq!(reactor.list(), Value::List(Vec::new()));
 }
@@ -292,7 +292,7 @@ async fn an_edited_file_counts_at_once() {
     rig.job().await;
     std::fs::write(rig.folder.path().join("0.sls"), "a: {local.test.ping: [{tgt: edited}]}").unwrap();
     rig.fire("a").await;
-    assert_eq!(rig.job().await.1.tgt, "edited".into());
+    assert_eq!(rig.job().await.1.target.tgt, "edited".into());
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn rules_are_added_and_deleted_while_running() {
     assert_eq!(reactor.add("b/*", file.clone()), Ok(answer(false, "Reactor already exists.")));
     assert!(reactor.add("", file.clone()).is_err() && reactor.add("c", Vec::new()).is_err());
     rig.fire("b/1").await;
-    assert_eq!(rig.job().await.1.tgt, "b/1".into());
+    assert_eq!(rig.job().await.1.target.tgt, "b/1".into());
     // What was added outlives a reload, what was deleted does not.
     assert_eq!(reactor.delete("a/*"), answer(true, "Reactor deleted."));
     assert_eq!(reactor.delete("a/*"), answer(false, "Reactor does not exists."));
@@ -333,7 +333,7 @@ async fn rules_are_added_and_deleted_while_running() {
     assert_eq!(reactor.delete("b/*"), answer(true, "Reactor deleted."));
     rig.fire("b/2").await;
     rig.fire("a/2").await;
-    assert_eq!(rig.job().await.1.tgt, "a/2".into());
+    assert_eq!(rig.job().await.1.target.tgt, "a/2".into());
 }
 
 /// Waits until the counts of the first rule are these: fired, failed, deduplicated, skipped.
@@ -378,7 +378,7 @@ async fn a_repeated_event_sets_nothing_off_while_the_window_is_open() {
     for tag in ["a/1", "a/1", "a/1", "a/2"] {
         rig.fire(tag).await;
     }
-    assert_eq!((rig.job().await.1.tgt, rig.job().await.1.tgt), ("a/1".into(), "a/2".into()));
+    assert_eq!((rig.job().await.1.target.tgt, rig.job().await.1.target.tgt), ("a/1".into(), "a/2".into()));
     let (_, told) = fake::next(&mut rig.reports("deduplicated")).await;
     assert_eq!((told.text("rule"), told.at("dropped")), (Some("a/*"), Some(&1.into())));
     counted(&reactor, [2, 0, 2, 0]).await;

@@ -2,7 +2,7 @@
 
 use proto::value::{Map, MapExt, Value};
 
-use crate::command::CommandError;
+use crate::command::{CommandError, TargetText};
 
 /// Arguments as they were given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,6 +43,17 @@ impl Args {
             Value::Int(number) => Ok(number.to_string()),
             other => Err(invalid(&format!("'{name}' must be text, not {}", other.kind()), usage)),
         }
+    }
+
+    /// Takes out how a target is to be read: `tgt_type`, by its older name `expr_form`, and `delimiter`.
+    pub(super) fn target(&mut self, tgt: Value) -> TargetText {
+        let mut text = |name: &str| match self.kwarg.take(name) {
+            Some(Value::Str(text)) => Some(text),
+            _ => None,
+        };
+        let (newer, older) = (text("tgt_type"), text("expr_form"));
+        let delimiter = text("delimiter");
+        TargetText { delimiter, ..TargetText::new(tgt, newer.or(older).as_deref()) }
     }
 
     /// Refuses what was given beyond `places` positional arguments, and every name that was not taken.

@@ -103,6 +103,7 @@ impl Ask for FakeDoor {
                     self.bus.fire(Tag::parse(&tag).unwrap(), &data).await.unwrap();
                     Ok(Reply::Done)
                 }
+                Command::Grains(_) => self.reply("grains"),
                 Command::JobShow(_) => self.reply("job"),
                 Command::JobsActive => self.reply("active"),
                 Command::JobsList(_) => self.reply("jobs"),
@@ -117,6 +118,7 @@ impl Ask for FakeDoor {
                 Command::KeyFinger(_) => self.keys("fingers"),
                 Command::KeyList => self.keys("keys"),
                 Command::ReactorList => self.reply("reactor"),
+                Command::Status => self.reply("status"),
                 Command::Run { fun, arg, kwarg } => {
                     super::run(self, &self.bus, caller, &fun, arg, kwarg).await.map(Reply::Value)
                 }

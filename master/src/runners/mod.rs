@@ -5,6 +5,8 @@
 //! and ended with `salt/run/<jid>/ret` (salt-wire.md §9).
 
 mod args;
+mod cache;
+mod call;
 mod event;
 mod jobs;
 mod manage;
@@ -93,7 +95,16 @@ pub struct Function {
 
 /// Returns all runners, alphabetical.
 pub fn all() -> &'static [Runner] {
-    &[event::RUNNER, jobs::RUNNER, manage::RUNNER, proxy::RUNNER, reactor::RUNNER, salt::RUNNER, test::RUNNER]
+    &[
+        cache::RUNNER,
+        event::RUNNER,
+        jobs::RUNNER,
+        manage::RUNNER,
+        proxy::RUNNER,
+        reactor::RUNNER,
+        salt::RUNNER,
+        test::RUNNER,
+    ]
 }
 
 /// Finds a function by its full name.

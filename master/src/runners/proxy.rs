@@ -59,7 +59,7 @@ async fn execute(context: RunnerContext<'_>, mut args: Args) -> Result<Value, Co
         // salt-sproxy's own words.
         return Ok("Please specify a Salt function to execute.".into());
     };
-    let tgt_type = args.kwarg.take("tgt_type");
+    let target = args.target(tgt);
     let ret = args.kwarg.take("ret");
     for option in OPTIONS {
         args.kwarg.take(option);
@@ -67,5 +67,5 @@ async fn execute(context: RunnerContext<'_>, mut args: Args) -> Result<Value, Co
     args.kwarg.retain(|name, _| !super::args::is_internal(name));
     let mut positional: Vec<Value> = args.arg.drain(..).skip(2).collect();
     positional.extend(as_keywords(std::mem::take(&mut args.kwarg)));
-    publish(context, tgt, tgt_type, fun, positional, ret).await
+    publish(context, target, fun, positional, ret).await
 }

@@ -1,18 +1,35 @@
-//! `salt`: publishes a job from the master's side.
+//! `salt`: publishes a job from the master's side, or runs a function on the master's own host.
 
 use proto::map;
 use proto::value::{Map, MapExt, Value};
 
 use super::args::{self, Args};
-use super::{Function, Runner, RunnerContext};
-use crate::command::{Command, CommandError, PublishRequest, Reply};
+use super::{Function, Runner, RunnerContext, call};
+use crate::command::{Command, CommandError, PublishRequest, Reply, TargetText};
 
 pub(super) const RUNNER: Runner = Runner {
     name: "salt",
-    functions: &[Function { name: "execute", usage: EXECUTE, run: |context, args| Box::pin(execute(context, args)) }],
+    functions: &[
+        Function { name: "cmd", usage: CMD, run: |context, args| Box::pin(cmd(context, args)) },
+        Function { name: "execute", usage: EXECUTE, run: |context, args| Box::pin(execute(context, args)) },
+    ],
 };
 
+const CMD: &str = "salt.cmd FUN [ARG…] [key=value…]";
 const EXECUTE: &str = "salt.execute TGT FUN [arg=[…]] [kwarg={…}] [tgt_type=glob] [ret=…]";
+
+/// Runs an execution function on the master's host and returns what it returns.
+async fn cmd(context: RunnerContext<'_>, mut args: Args) -> Result<Value, CommandError> {
+    let fun = args.need_text(0, "fun", CMD)?;
+    args.arg.remove(0);
+    args.kwarg.take("with_pillar");
+    args.kwarg.retain(|name, _| !args::is_internal(name));
+    let confdir = match context.value(Command::Status).await?.get("confdir") {
+        Some(Value::Str(confdir)) => confdir.clone(),
+        _ => String::new(),
+    };
+    call::run(&confdir, &fun, &args).await
+}
 
 /// Publishes a job and returns its jid and minions at once; `jobs.lookup_jid` has the returns.
 async fn execute(context: RunnerContext<'_>, mut args: Args) -> Result<Value, CommandError> {
@@ -29,10 +46,10 @@ async fn execute(context: RunnerContext<'_>, mut args: Args) -> Result<Value, Co
         Some(Value::Map(map)) => map,
         Some(other) => return Err(args::invalid(&format!("kwarg must be a map, not {}", other.kind()), EXECUTE)),
     };
-    let tgt_type = args.kwarg.take("tgt_type");
+    let target = args.target(tgt);
     args.finish(3, EXECUTE)?;
     positional.extend(as_keywords(named));
-    publish(context, tgt, tgt_type, fun, positional, ret).await
+    publish(context, target, fun, positional, ret).await
 }
 
 /// Returns keyword arguments as they go out at the end of a job's arguments.
@@ -48,27 +65,16 @@ pub(super) fn as_keywords(named: Map) -> Option<Value> {
 /// Publishes and tells the jid and who it is for.
 pub(super) async fn publish(
     context: RunnerContext<'_>,
-    tgt: Value,
-    tgt_type: Option<Value>,
+    target: TargetText,
     fun: Value,
     arg: Vec<Value>,
     ret: Option<Value>,
 ) -> Result<Value, CommandError> {
-    let default = if matches!(tgt, Value::List(_)) { "list" } else { "glob" };
-    let text = |value: Option<Value>, default: &str| match value {
+    let ret = match ret {
         Some(Value::Str(text)) => text,
-        _ => default.to_owned(),
+        _ => String::new(),
     };
-    let request = PublishRequest {
-        tgt_type: text(tgt_type, default),
-        tgt,
-        fun,
-        arg,
-        ret: text(ret, ""),
-        jid: None,
-        ttl: None,
-        metadata: None,
-    };
+    let request = PublishRequest { target, fun, arg, ret, jid: None, ttl: None, metadata: None };
     match context.door.ask(context.caller.clone(), Command::Publish(request)).await? {
         Reply::Published(published) => {
             let ids: Vec<Value> = published.minions.iter().map(Value::from).collect();

@@ -163,7 +163,10 @@ async fn a_device_gets_its_function_as_a_job() {
     let kwarg = r#"{"tgt":"router1","function":"net.load_template","template_name":"salt://t.jinja","events":true}"#;
     rig.run("proxy.execute", "[]", kwarg).await.unwrap();
     let (_, Command::Publish(job)) = rig.asked.next().await else { panic!("a job") };
-    assert_eq!((job.tgt, job.tgt_type.as_str(), job.fun), ("router1".into(), "glob", "net.load_template".into()));
+    assert_eq!(
+        (job.target.tgt, job.target.tgt_type.as_str(), job.fun),
+        ("router1".into(), "glob", "net.load_template".into())
+    );
     assert_eq!(Value::List(job.arg), json(r#"[{"__kwarg__":true,"template_name":"salt://t.jinja"}]"#));
     rig.check("proxy.execute", r#"["router1"]"#, "{}", r#""Please specify a Salt function to execute.""#).await;
     rig.run("salt.execute", r#"["m1","test.arg",[1]]"#, r#"{"kwarg":{"a":2}}"#).await.unwrap();

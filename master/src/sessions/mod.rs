@@ -12,6 +12,7 @@
 
 mod control;
 mod dealer;
+mod grains;
 mod hello;
 mod inflight;
 mod registry;
@@ -33,6 +34,7 @@ use crate::bus::Bus;
 use crate::jobs::Jobs;
 use crate::keys::{KeyChange, KeyState, Keys};
 
+pub use grains::GrainsCopy;
 pub use registry::{MinionView, Registry};
 
 use hello::Hellos;

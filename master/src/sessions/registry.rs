@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use transport::{ConnId, LinkSender};
 
 use super::control::{self, Control, Inbox, Teller};
+use super::grains::{Grains, GrainsCopy};
 
 /// How often `salt/auth` is told of an id whose state did not change.
 const AUTH_AGAIN: Duration = Duration::from_secs(60);
@@ -56,7 +58,6 @@ struct Table {
     waiting: HashMap<MinionId, Vec<WaitingSub>>,
     left: HashMap<MinionId, Instant>,
     told: HashMap<MinionId, (SessionState, Instant)>,
-    grains: HashMap<MinionId, Bytes>,
     strangers: StrangersTold,
     last_session: u64,
 }
@@ -120,12 +121,17 @@ pub struct MinionView {
     pub addr: Option<SocketAddr>,
     /// What it says it is.
     pub software: Option<String>,
+    /// How long ago something came from it, while it is connected.
+    pub seen: Option<Duration>,
+    /// How long a PING and its answer took lately.
+    pub round_trip: Option<Duration>,
 }
 
 /// The handle: cheap to clone.
 #[derive(Clone, Default)]
 pub struct Registry {
     table: Arc<RwLock<Table>>,
+    grains: Grains,
     limbo: Places,
     lingering: Places,
 }
@@ -178,6 +184,8 @@ impl Registry {
             left_s: table.left.get(id).map(|left| left.elapsed().as_secs()),
             addr: session.map(|session| session.addr),
             software: session.map(|session| session.software.clone()),
+            seen: session.map(|session| session.dealer.last_seen().elapsed()),
+            round_trip: session.and_then(|session| session.dealer.round_trip()),
         }
     }
 
@@ -189,12 +197,16 @@ impl Registry {
 
     /// Returns the grains a minion told, encoded.
     pub fn grains(&self, id: &MinionId) -> Option<Bytes> {
-        self.read().grains.get(id).cloned()
+        self.grains.get(id)
     }
 
-    pub(super) fn set_grains(&self, id: &MinionId, grains: Bytes) {
-        // A copy of its own: the load it came in may be much larger.
-        self.write().grains.insert(id.clone(), Bytes::copy_from_slice(&grains));
+    pub(super) fn set_grains(&self, id: &MinionId, grains: &Bytes) {
+        self.grains.set(id, grains);
+    }
+
+    /// Opens the copy of the grains on the disk and takes in those of accepted ids (sorted).
+    pub fn open_grains(&self, path: &Path, accepted: &[MinionId]) -> GrainsCopy {
+        GrainsCopy::open(path, self.grains.clone(), |id| accepted.binary_search(id).is_ok())
     }
 
     /// Tells every connection of an id to look at its key again.
@@ -256,9 +268,8 @@ impl Registry {
 
     /// Forgets what a minion told about itself: its key is no longer accepted, and its id may become another host's.
     pub(super) fn forget(&self, id: &MinionId) {
-        let mut table = self.write();
-        table.grains.remove(id);
-        table.left.remove(id);
+        self.grains.forget(id);
+        self.write().left.remove(id);
     }
 
     /// Tells whether `salt/auth` is to be fired: on each change of state, else at most once a minute; of strangers only
@@ -317,6 +328,8 @@ impl Registry {
             table.tell(*sub, Control::Attached);
             push_subscribed(&dealer, daemon.number);
         }
+        // Its answer measures the way; without it, a busy minion would never be measured.
+        dealer.ping();
         let session = Session {
             number: daemon.number,
             instance: daemon.instance,

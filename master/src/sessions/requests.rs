@@ -28,7 +28,7 @@ const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 /// others have to get through too.
 const MAX_LISTED: usize = 2 * 1024 * 1024;
 /// The most that a minion may have the master remember about it. The grains of a large host have some 20 KiB.
-const MAX_GRAINS: usize = 1024 * 1024;
+pub(super) const MAX_GRAINS: usize = 1024 * 1024;
 
 /// How often a peer without rights may say what vouches for it. It does so once a connection.
 const MAX_VOUCHED: u32 = 4;
@@ -73,13 +73,13 @@ impl Dealer<'_> {
                 self.reply(seq, Err((ErrorCode::TooLarge, format!("grains have at most {MAX_GRAINS} bytes"))))
             }
             Request::Grains { seq, grains } => {
-                self.parts.registry.set_grains(&self.id, grains);
+                self.parts.registry.set_grains(&self.id, &grains);
                 self.reply(seq, Ok(Value::Null))
             }
             Request::JobsSince { seq, .. } => self.jobs_since(seq).await,
             Request::MinionEvents(events) => self.events(events, load.len()).await,
             Request::NoMatch { seq, jid } => {
-                self.parts.jobs.no_match(&self.id, &jid).await;
+                self.parts.jobs.no_match(&self.id, &jid).await.map_err(|_| Ended::Stopping)?;
                 self.reply(seq, Ok(Value::Null))
             }
             Request::Other { seq, cmd, .. } => {
@@ -186,7 +186,7 @@ impl Dealer<'_> {
         match self.parts.registry.open(&self.id, conn, sender, daemon, evict) {
             Opening::Opened => {
                 if let Some(grains) = session.grains {
-                    self.parts.registry.set_grains(&self.id, grains);
+                    self.parts.registry.set_grains(&self.id, &grains);
                 }
                 self.reply(session.seq, Ok(Value::Null))
             }

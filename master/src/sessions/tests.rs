@@ -46,7 +46,12 @@ impl Master {
         let (keys, task) = Keys::open(KeysConfig::new(dir.path().join("pki"))).unwrap();
         tokio::spawn(task.run(stops));
         let registry = Registry::default();
-        let config = JobsConfig { path: dir.path().join("jobs.db"), ttl: PATIENCE, jid_events: true };
+        let config = JobsConfig {
+            path: dir.path().join("jobs.db"),
+            ttl: PATIENCE,
+            jid_events: true,
+            nodegroups: Default::default(),
+        };
         let (jobs, task) = Jobs::open(config, bus.clone(), keys.clone(), registry.clone()).unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(task.run(stop.clone()));
@@ -306,8 +311,7 @@ async fn a_rejected_key_loses_its_connections_at_once() {
 
 fn ping() -> PublishRequest {
     PublishRequest {
-        tgt: "*".into(),
-        tgt_type: "glob".into(),
+        target: crate::command::TargetText::new("*".into(), None),
         fun: "test.ping".into(),
         arg: Vec::new(),
         ret: String::new(),

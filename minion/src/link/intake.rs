@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::message::Publish;
-use proto::target::{BadTarget, Target, TgtType};
+use proto::target::{BadTarget, Facts, Target, TooHard};
 use proto::value::{Map, MapExt, Value};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
@@ -24,6 +24,8 @@ const AT_ONCE: usize = 32;
 pub struct IntakeParts {
     /// The minion's id.
     pub id: MinionId,
+    /// The grains, as they are now.
+    pub grains: watch::Receiver<Arc<Map>>,
     /// Where jobs run.
     pub executor: Executor,
     /// Which jobs were seen.
@@ -40,8 +42,8 @@ pub struct Intake;
 enum Verdict {
     Expired,
     NoMatch,
-    /// This version cannot tell whether it is meant; the master thinks so.
     Run,
+    TooHard,
     Unreadable(BadTarget),
 }
 
@@ -72,7 +74,8 @@ impl Intake {
 impl IntakeParts {
     async fn take(&self, publish: Publish) {
         let jid = publish.jid.clone();
-        match judge(&publish, &self.id, unix_ms()) {
+        let grains = self.grains.borrow().clone();
+        match judge(&publish, Facts { id: self.id.as_str(), grains: &grains }, unix_ms()) {
             Verdict::Expired => {
                 warn!(%jid, "a job came too late and is not started; is this host's clock right?");
                 let text = "The job had expired when it arrived and was not started. Is this minion's clock right?";
@@ -85,6 +88,9 @@ impl IntakeParts {
             Verdict::Unreadable(error) => {
                 let text = format!("The minion cannot read the target: {error}");
                 return self.answer(&jid, failure(&publish, &text)).await;
+            }
+            Verdict::TooHard => {
+                return self.answer(&jid, failure(&publish, &format!("The job was not started: {TooHard}."))).await;
             }
             Verdict::Run => {}
         }
@@ -125,15 +131,14 @@ impl IntakeParts {
 }
 
 /// Decides about a publication. The minion checks the target again: delivery is the master's word, the match its own.
-fn judge(publish: &Publish, id: &MinionId, now_ms: u64) -> Verdict {
+fn judge(publish: &Publish, facts: Facts<'_>, now_ms: u64) -> Verdict {
     if publish.expires_ms <= now_ms {
         return Verdict::Expired;
     }
-    // The types that this version does not know are the master's to judge; it has the grains.
-    let Ok(tgt_type) = TgtType::parse(publish.load.text("tgt_type").unwrap_or_default()) else { return Verdict::Run };
-    match Target::parse(publish.load.at("tgt").unwrap_or(&Value::Null), tgt_type) {
-        Ok(target) if target.matches(id.as_str()) => Verdict::Run,
-        Ok(_) => Verdict::NoMatch,
+    match Target::of(&publish.load).map(|target| target.matches(facts)) {
+        Ok(Ok(true)) => Verdict::Run,
+        Ok(Ok(false)) => Verdict::NoMatch,
+        Ok(Err(TooHard)) => Verdict::TooHard,
         Err(error) => Verdict::Unreadable(error),
     }
 }
@@ -188,9 +193,10 @@ mod tests {
         let load = map! { "fun" => "test.ping", "tgt" => tgt.into(), "tgt_type" => tgt_type };
         let jid = Jid::parse("20261120235232821625").unwrap();
         let publish = Publish { jid, serial: 1, expires_ms: 1000, load };
-        let id = MinionId::parse("web1").unwrap();
-        assert_eq!(judge(&publish, &id, 999), expected, "{:?}", publish.load);
-        assert_eq!(judge(&publish, &id, 1000), Verdict::Expired);
+        let grains = map! { "os" => "Debian" };
+        let facts = Facts { id: "web1", grains: &grains };
+        assert_eq!(judge(&publish, facts, 999), expected, "{:?}", publish.load);
+        assert_eq!(judge(&publish, facts, 1000), Verdict::Expired);
     }
 
     #[test]
@@ -202,6 +208,9 @@ mod tests {
         check(vec!["web1", "web2"], "list", Verdict::Run);
         check("web2,web3", "list", Verdict::NoMatch);
         check("os:Debian", "grain", Verdict::Run);
+        check("os:Alpine", "grain", Verdict::NoMatch);
+        check("G@os:Debian and not web2", "compound", Verdict::Run);
+        check("not G@os:Debian", "compound", Verdict::NoMatch);
         check("", "glob", Verdict::Unreadable(BadTarget::Empty));
     }
 }

@@ -347,7 +347,8 @@ fn employ(minion: &mut Minion, jids: Jids) {
     let id = MinionId::parse("m1").unwrap();
     let (executor, _task) = executor(&minion.link, &id, jids.clone(), minion.folder.path());
     let jobs = minion.jobs.take().unwrap();
-    let intake = IntakeParts { id, executor, jids, link: minion.link.clone() };
+    let grains = tokio::sync::watch::channel(Arc::default()).1;
+    let intake = IntakeParts { id, grains, executor, jids, link: minion.link.clone() };
     tokio::spawn(Intake::run(intake, jobs));
 }
 

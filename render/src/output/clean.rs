@@ -12,7 +12,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns the text on one line: every control character, newline and tab too, written as `\x0a`.
-pub(super) fn clean_line(text: &str) -> Cow<'_, str> {
+pub fn clean_line(text: &str) -> Cow<'_, str> {
     escape(text, |_| true)
 }
 

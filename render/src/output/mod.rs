@@ -28,7 +28,7 @@ use proto::value::Value;
 use thiserror::Error;
 
 pub use ago::ago;
-pub use clean::clean;
+pub use clean::{clean, clean_line};
 pub use style::{Colour, Controls, Outcome, Style};
 
 /// One way of printing a value.

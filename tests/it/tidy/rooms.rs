@@ -30,6 +30,7 @@ const ROOMS: &[Room] = &[
 const HELPERS: &[(&str, &str)] = &[
     ("master/src/reactor/reactions/arguments.rs", "the argument forms that all types take"),
     ("master/src/runners/args.rs", "the arguments of every runner's function"),
+    ("master/src/runners/call.rs", "runs a function of the minion's for salt.cmd"),
     ("minion/src/beacons/roster.rs", "which beacons there shall be, by the files and by changes since"),
     ("minion/src/beacons/setup.rs", "reads the option `beacons` for all kinds"),
     ("minion/src/modules/args.rs", "binds arguments to parameters for every module"),

@@ -14,7 +14,7 @@ use proto::value::{Map, MapExt, Value};
 
 use super::arguments::{Arguments, flat_keys};
 use super::{Kind, Reaction, ReactionError};
-use crate::command::{Command, PublishRequest};
+use crate::command::{Command, PublishRequest, TargetText};
 use crate::reactor::high::Chunk;
 
 pub(super) const KIND: Kind = Kind { name: NAME, aliases: &["cmd"], build };
@@ -22,13 +22,13 @@ pub(super) const KIND: Kind = Kind { name: NAME, aliases: &["cmd"], build };
 const NAME: &str = "local";
 
 /// Keys that say where and how the job goes. `jid` and `timeout` are of no use to something that waits for nothing.
-const KNOWN: &[&str] = &["expr_form", "jid", "metadata", "name", "ret", "tgt", "tgt_type", "timeout"];
+const KNOWN: &[&str] = &["delimiter", "expr_form", "jid", "metadata", "name", "ret", "tgt", "tgt_type", "timeout"];
 
 fn build(chunk: &Chunk, _key: &str) -> Result<Reaction, ReactionError> {
     let mut arguments = Arguments::read(chunk, NAME)?;
     let tgt = target(chunk)?;
-    let default = if matches!(tgt, Value::List(_)) { "list" } else { "glob" };
-    let tgt_type = chunk.given.text("tgt_type").or(chunk.given.text("expr_form")).unwrap_or(default).to_owned();
+    let mut target = TargetText::new(tgt, chunk.given.text("tgt_type").or(chunk.given.text("expr_form")));
+    target.delimiter = chunk.given.text("delimiter").map(str::to_owned);
     let mut arg: Vec<Value> = arguments.arg.into_iter().map(conditioned).collect();
     if !arguments.kwarg.is_empty() {
         let mut keywords = map! { "__kwarg__" => true };
@@ -37,8 +37,7 @@ fn build(chunk: &Chunk, _key: &str) -> Result<Reaction, ReactionError> {
     }
     arguments.notes.extend(note_strays(chunk));
     let request = PublishRequest {
-        tgt,
-        tgt_type,
+        target,
         fun: chunk.fun.as_str().into(),
         arg,
         ret: returners(chunk.given.at("ret")),

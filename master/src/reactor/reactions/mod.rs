@@ -97,7 +97,7 @@ fn find(state: &str) -> Option<&'static Kind> {
 pub(super) fn describe(command: &Command) -> Map {
     match command {
         Command::Publish(job) => {
-            let mut shown = map! { "tgt" => job.tgt.clone(), "tgt_type" => job.tgt_type.as_str(),
+            let mut shown = map! { "tgt" => job.target.tgt.clone(), "tgt_type" => job.target.tgt_type.as_str(),
             "arg" => job.arg.clone(), "ret" => job.ret.as_str() };
             if let Some(metadata) = &job.metadata {
                 shown.set("metadata", metadata.clone());

@@ -67,12 +67,12 @@ fn a_job_goes_where_it_is_told() {
         other => panic!("{other:?}"),
     };
     let told = job(r#"[{"tgt": "os:Debian", "expr_form": "grain", "ret": ["a", "b"], "metadata": {"x": 1}}]"#);
-    assert_eq!((told.tgt_type.as_str(), told.ret.as_str()), ("grain", "a,b"));
+    assert_eq!((told.target.tgt_type.as_str(), told.ret.as_str()), ("grain", "a,b"));
     assert_eq!(told.metadata, Some(json(r#"{"x": 1}"#)));
-    assert_eq!(job(r#"[{"tgt": ["m1", "m2"]}]"#).tgt_type, "list");
-    assert_eq!(job(r#"[{"tgt": "m1"}]"#).tgt_type, "glob");
+    assert_eq!(job(r#"[{"tgt": ["m1", "m2"]}]"#).target.tgt_type, "list");
+    assert_eq!(job(r#"[{"tgt": "m1"}]"#).target.tgt_type, "glob");
     // An id that YAML takes for a number.
-    assert_eq!(job(r#"[{"tgt": 12}]"#).tgt, "12".into());
+    assert_eq!(job(r#"[{"tgt": 12}]"#).target.tgt, "12".into());
 }
 
 #[test]

@@ -12,8 +12,8 @@ fn lab() -> String {
 }
 
 fn job_json(job: PublishRequest) -> serde_json::Value {
-    let tgt_type = job.tgt_type.as_str();
-    Value::from(map! { "tgt" => job.tgt, "tgt_type" => tgt_type, "fun" => job.fun, "arg" => job.arg }).to_json()
+    let tgt_type = job.target.tgt_type.as_str();
+    Value::from(map! { "tgt" => job.target.tgt, "tgt_type" => tgt_type, "fun" => job.fun, "arg" => job.arg }).to_json()
 }
 
 fn run_json(fun: &str, arg: Vec<Value>, kwarg: Map) -> serde_json::Value {

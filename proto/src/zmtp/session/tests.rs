@@ -147,7 +147,8 @@ fn messages_go_both_ways_in_order() {
             pair.server.send(&message(frames)).unwrap();
         }
         pair.server.ping().unwrap();
-        let (at_server, at_client) = pair.run_by(100).unwrap();
+        let (mut at_server, at_client) = pair.run_by(100).unwrap();
+        assert_eq!(at_server.pop(), Some(Event::Pong));
         assert_eq!(at_server, at_client);
         assert_eq!(at_server.len(), 4);
         let Event::Message(frames) = &at_server[2] else { panic!("not a message") };

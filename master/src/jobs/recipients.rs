@@ -1,0 +1,111 @@
+//! Who a job is for: accepted keys that match the target, by their ids and what is known of their grains. Pure.
+
+use bytes::Bytes;
+use proto::ids::MinionId;
+use proto::msgpack;
+use proto::target::{Facts, Needs, Target, TooHard};
+use proto::value::Map;
+
+/// How many ids an explicit list may name.
+const MAX_LISTED: usize = 100_000;
+
+/// Who a target means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recipients {
+    /// Accepted ids that match, sorted unless the target lists them.
+    pub(super) minions: Vec<MinionId>,
+    /// Listed ids that no accepted key has.
+    pub(super) missing: Vec<String>,
+}
+
+/// A target cannot be compared with one minion's grains.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("match the target against the grains of {id}")]
+pub(super) struct MatchError {
+    id: MinionId,
+    source: TooHard,
+}
+
+/// Finds the recipients. `accepted` is sorted; `grains` gives what a minion told, encoded. Only those grains that the
+/// target looks at are decoded; those that cannot be are as good as none.
+pub(super) fn find(
+    target: &Target,
+    accepted: &[MinionId],
+    grains: impl Fn(&MinionId) -> Option<Bytes>,
+) -> Result<Recipients, MatchError> {
+    if let Target::List(ids) = target {
+        return Ok(listed(ids, accepted));
+    }
+    let needs = target.needs();
+    let mut minions = Vec::new();
+    for id in accepted {
+        let known = if needs.is_nothing() { None } else { grains(id) };
+        let grains = known.map(|grains| decode(&grains, &needs)).unwrap_or_default();
+        let facts = Facts { id: id.as_str(), grains: &grains };
+        if target.matches(facts).map_err(|source| MatchError { id: id.clone(), source })? {
+            minions.push(id.clone());
+        }
+    }
+    Ok(Recipients { minions, missing: Vec::new() })
+}
+
+fn listed(ids: &[String], accepted: &[MinionId]) -> Recipients {
+    let mut found = Recipients::default();
+    for id in ids.iter().take(MAX_LISTED) {
+        match accepted.binary_search_by(|known| known.as_str().cmp(id)) {
+            Ok(at) => found.minions.push(accepted[at].clone()),
+            Err(_) => found.missing.push(id.clone()),
+        }
+    }
+    found
+}
+
+fn decode(grains: &[u8], needs: &Needs) -> Map {
+    match needs {
+        Needs::All => msgpack::decode_map(grains).unwrap_or_default(),
+        Needs::Keys(keys) => msgpack::decode_entries(grains, |key| keys.contains(key)).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proto::map;
+    use proto::target::TgtType;
+
+    use super::*;
+
+    /// Returns who is meant, and whose grains were looked at.
+    fn check(tgt: &str, tgt_type: TgtType, expected: &[&str], decoded: usize) {
+        let accepted: Vec<MinionId> = ["db1", "web1", "web2"].map(|id| MinionId::parse(id).unwrap()).into();
+        let looked = RefCell::new(0);
+        let grains = |id: &MinionId| {
+            *looked.borrow_mut() += 1;
+            let os = if id.as_str() == "web2" { return None } else { "Debian" };
+            Some(Bytes::from(msgpack::encode_map(&map! { "os" => os, "id" => id })))
+        };
+        let target = Target::parse(&tgt.into(), tgt_type, ":").unwrap();
+        let found = find(&target, &accepted, grains).unwrap();
+        assert_eq!(found.minions.iter().map(MinionId::as_str).collect::<Vec<_>>(), expected, "{tgt}");
+        assert_eq!(*looked.borrow(), decoded, "{tgt}");
+    }
+
+    #[test]
+    fn only_targets_that_look_at_grains_decode_them() {
+        check("web*", TgtType::Glob, &["web1", "web2"], 0);
+        check("web2,db1", TgtType::List, &["web2", "db1"], 0);
+        check("w.*2", TgtType::Pcre, &["web2"], 0);
+        check("web* and not web1", TgtType::Compound, &["web2"], 0);
+        check("os:debian", TgtType::Grain, &["db1", "web1"], 3);
+        check("not G@os:debian or db*", TgtType::Compound, &["db1", "web2"], 3);
+    }
+
+    #[test]
+    fn grains_that_cannot_be_read_are_as_good_as_none() {
+        let accepted = [MinionId::parse("m1").unwrap()];
+        let target = Target::parse(&"os:*".into(), TgtType::Grain, ":").unwrap();
+        let found = find(&target, &accepted, |_| Some(Bytes::from_static(b"\xc1\x00"))).unwrap();
+        assert_eq!(found, Recipients::default());
+    }
+}
