@@ -34,6 +34,7 @@ pub(super) const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("salt/beacon/<id>/sh/<pid>", "source", SH),
     ("salt/beacon/<id>/sh/<pid>", "tty", SH),
     ("salt/beacon/<id>/sh/<pid>", "uid", SH),
+    ("salt/job/<jid>/new", "metadata", METADATA),
     ("salt/job/<jid>/ret/<id>", "arg", CALL),
     ("salt/job/<jid>/ret/<id>", "tgt", CALL),
     ("salt/job/<jid>/ret/<id>", "tgt_type", CALL),
@@ -50,6 +51,7 @@ pub(super) const DIFFERENCES: &[(&str, &str, &str)] = &[
 const BATCH: &str = "Salt turns `--static` into a batch";
 const CALL: &str = "The return of `salt-call` has the fields of every return";
 const INOTIFY: &str = "Salt's other kinds of beacons";
+const METADATA: &str = "The event `salt/job/<jid>/new` has `metadata`";
 const NOTHING_TO_REFRESH: &str = "There is no event of Salt's own bookkeeping";
 const PRETAG: &str = "What `salt-call` fires has `pretag` too";
 const PYTHON: &str = "Modules in Python are neither synced nor run";

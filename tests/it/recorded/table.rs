@@ -31,14 +31,17 @@ mod reasons {
     pub(super) const NAMED: &str = "A minion that cannot answer is named at once";
     pub(super) const NOT_THE_SAME_PAST: &str = "after batches, which are not in 0.1, other jobs are listed";
     pub(super) const NOT_YET: &str = "Requests for them get a clear refusal";
+    pub(super) const NO_RUNS: &str = "Runs of runners are no jobs";
     pub(super) const NO_EVENT_OF_ITS_OWN: &str =
         "The functions of the runner `reactor` print their answer and fire no events";
     pub(super) const PYTHON: &str = "Modules in Python are neither synced nor run";
     pub(super) const QUIET: &str = "`--out quiet` prints nothing";
     pub(super) const RUNNERS: &str = "Other runners than";
-    pub(super) const RUNNING: &str = "names the minions, without their pids";
+    pub(super) const RUNNING: &str = "`jobs.active` asks nobody";
     pub(super) const RUN_ASYNC: &str = "`salt-run --async` is refused";
+    pub(super) const SENSE: &str = "A target that makes no sense is refused";
     pub(super) const UNKNOWN_RUNNER: &str = "An unknown runner is an error";
+    pub(super) const VERSIONS: &str = "`manage.versions` compares Halite's versions";
     pub(super) const USAGE: &str = "What is said of a wrong command line";
 }
 
@@ -104,7 +107,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("events/runner-presence", Same),
     ("events/test-ping-json", Same),
     ("events/test-ping-json-static", Same),
-    ("events/wheel-via-run", Differs(NOT_YET)),
+    ("events/wheel-via-run", Same),
     ("reactor/seed-reactor-list", Differs(NO_EVENT_OF_ITS_OWN)),
     ("reactor/seed-fire", Same),
     ("reactor/list", Differs(NO_EVENT_OF_ITS_OWN)),
@@ -126,7 +129,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/grains-keys", Differs(GRAINS)),
     ("targeting-jobs/hide-timeout", Differs(HIDDEN)),
     ("targeting-jobs/jobs-exit", Same),
-    ("targeting-jobs/jobs-last", Differs(RUNNERS)),
+    ("targeting-jobs/jobs-last", Differs(NO_RUNS)),
     ("targeting-jobs/jobs-list", Same),
     ("targeting-jobs/jobs-list-filter", Differs(NOT_THE_SAME_PAST)),
     ("targeting-jobs/jobs-list-job", Same),
@@ -135,7 +138,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/jobs-print", Same),
     ("targeting-jobs/kill-all", Same),
     ("targeting-jobs/manage-up", Same),
-    ("targeting-jobs/manage-versions", Differs(RUNNERS)),
+    ("targeting-jobs/manage-versions", Differs(VERSIONS)),
     ("targeting-jobs/metadata", Same),
     ("targeting-jobs/mine", Differs(NOT_YET)),
     ("targeting-jobs/mixed-exit", Same),
@@ -166,22 +169,22 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/summary-missing", Differs(NAMED)),
     ("targeting-jobs/sys-argspec", Same),
     ("targeting-jobs/sys-list", Differs(FUNCTIONS)),
-    ("targeting-jobs/tgt-compound", Differs(NOT_YET)),
+    ("targeting-jobs/tgt-compound", Same),
     ("targeting-jobs/tgt-compound2", Differs(NOT_YET)),
     ("targeting-jobs/tgt-delim", Differs(USAGE)),
     ("targeting-jobs/tgt-glob", Same),
     ("targeting-jobs/tgt-glob-q", Same),
-    ("targeting-jobs/tgt-grain", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-grain-glob", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-grain-nested", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-grain-pcre", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-ipcidr", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-ipcidr-net", Differs(NOT_YET)),
+    ("targeting-jobs/tgt-grain", Same),
+    ("targeting-jobs/tgt-grain-glob", Same),
+    ("targeting-jobs/tgt-grain-nested", Same),
+    ("targeting-jobs/tgt-grain-pcre", Same),
+    ("targeting-jobs/tgt-ipcidr", Same),
+    ("targeting-jobs/tgt-ipcidr-net", Same),
     ("targeting-jobs/tgt-list", Same),
-    ("targeting-jobs/tgt-nodegroup", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-nodegroup-missing", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-nodegroup-nested", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-pcre", Differs(NOT_YET)),
+    ("targeting-jobs/tgt-nodegroup", Same),
+    ("targeting-jobs/tgt-nodegroup-missing", Differs(SENSE)),
+    ("targeting-jobs/tgt-nodegroup-nested", Same),
+    ("targeting-jobs/tgt-pcre", Same),
     ("targeting-jobs/tgt-pillar", Differs(NOT_YET)),
     ("targeting-jobs/tgt-pillar-pcre", Differs(NOT_YET)),
     ("targeting-jobs/timeout-short", Same),
