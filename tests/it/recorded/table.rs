@@ -36,7 +36,6 @@ mod reasons {
         "The functions of the runner `reactor` print their answer and fire no events";
     pub(super) const PYTHON: &str = "Modules in Python are neither synced nor run";
     pub(super) const QUIET: &str = "`--out quiet` prints nothing";
-    pub(super) const RUNNERS: &str = "Other runners than";
     pub(super) const RUNNING: &str = "`jobs.active` asks nobody";
     pub(super) const RUN_ASYNC: &str = "`salt-run --async` is refused";
     pub(super) const SENSE: &str = "A target that makes no sense is refused";
