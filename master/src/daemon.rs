@@ -13,6 +13,7 @@ use proto::tag::Tag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use transport::{CurveKeyPair, Heartbeat, Listener, ListenerConfig, NullPolicy, SocketType};
 
@@ -108,8 +109,10 @@ pub async fn run(config: Config, until_stdin_closes: bool) -> anyhow::Result<()>
     // Without systemd there is nobody to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let orphaned = orphaned(until_stdin_closes);
+    let mut watchdog = watchdog();
     let ended = loop {
         tokio::select! {
+            () = fed(&mut watchdog) => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
             () = orphaned.cancelled() => break Ok(()),
             _ = signals.term.recv() => break Ok(()),
             _ = signals.int.recv() => break Ok(()),
@@ -125,6 +128,22 @@ pub async fn run(config: Config, until_stdin_closes: bool) -> anyhow::Result<()>
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     parts.stop().await;
     ended
+}
+
+/// Ticks twice in the time after which systemd takes this loop for dead; nothing without `WatchdogSec`.
+fn watchdog() -> Option<Interval> {
+    let half = sd_notify::watchdog_enabled()?.max(Duration::from_millis(2)) / 2;
+    let mut ticks = tokio::time::interval(half);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(ticks)
+}
+
+/// Waits until systemd is to be told that the loop turns; for ever if it does not ask.
+async fn fed(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells a part that listens to a watch when its token is cancelled.

@@ -23,6 +23,7 @@ use crate::beacons::{self, Beacons, Configured};
 use crate::config::{self, Config, Fingerprint, Overrides};
 use crate::executor::{self, Executor, Limit, Limits, MAX_RETURN_SIZE};
 use crate::grains::{self, GrainsContext};
+use crate::health;
 use crate::jids::Jids;
 use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
 use crate::local::{self, Local};
@@ -179,8 +180,8 @@ impl Daemon {
             bus,
         };
         let (local, local_task) = open_local(&config, parts);
-        let mut started =
-            vec![("link", link_task), ("intake", intake_task), ("executor", executor_task), ("beacons", beacons_task)];
+        let mut started = vec![("health", tell_health(&config, &link)), ("link", link_task), ("intake", intake_task)];
+        started.extend([("executor", executor_task), ("beacons", beacons_task)]);
         started.extend(local_task.map(|task| ("local", task)));
         let (options, grains) = (options_sender, grains_sender);
         Ok(Daemon {
@@ -280,6 +281,8 @@ impl Daemon {
         join_part(link_task, PART_GRACE).await;
         join_part(intake, PART_GRACE).await;
         drop(link);
+        // It ends with the link, of which it tells.
+        join_part(started.pop(), PART_GRACE).await;
         let waited = tokio::task::spawn_blocking(move || jids_thread.join());
         if !matches!(timeout(PART_GRACE, waited).await, Ok(Ok(Ok(())))) {
             warn!(part = "jids", "did not stop in time");
@@ -299,6 +302,11 @@ fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids) -> link
         first_delay: random_share(config.random_startup_delay),
         jids: Some(jids),
     }
+}
+
+/// Has the outside told how the link stands, from now until it ends.
+fn tell_health(config: &Config, link: &Link) -> JoinHandle<()> {
+    tokio::spawn(health::tell(config.sock_dir.clone(), config.master.clone(), link.status()))
 }
 
 fn limits(config: &Config) -> Limits {

@@ -49,6 +49,8 @@ fn the_doctor_finds_nothing_bad_in_a_healthy_fleet() {
     for check in ["configuration", "version", "ports", "event log", "memory master", "fd limit", "disk", "sh source"] {
         assert!(findings.iter().any(|finding| finding["check"] == check), "{check}");
     }
+    let quiet = fleet.halite(&["doctor", "--quiet"]).expect_code(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     let mut sick = fleet.halite_command(&["doctor"]);
     sick.env("HALITE_CONFIG_DIR", fleet.site.dir().join("nowhere"));
     let sick = run(sick);

@@ -16,6 +16,7 @@ mod peers;
 mod presence;
 mod reactor;
 mod recorded;
+mod systemd;
 mod targets;
 mod tidy;
 mod tour;

@@ -17,7 +17,7 @@ use crate::api::client::ClientError;
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Example:\n  halite doctor --quiet")]
 pub(crate) struct DoctorArgs {
-    /// Print only what is not well
+    /// For health checks: print nothing unless something is bad, and that to standard error; warnings are left out
     #[arg(long)]
     pub(crate) quiet: bool,
 }
@@ -102,10 +102,15 @@ pub(crate) async fn run(globals: &Globals, args: DoctorArgs) -> anyhow::Result<u
             findings.push(checks::keys(&keys));
         }
     }
+    if args.quiet {
+        findings.retain(|finding| finding.health == Health::Bad);
+        findings.iter().for_each(|finding| eprint!("{}", finding.line()));
+        return Ok(refused.unwrap_or(if findings.is_empty() { exit::OK } else { exit::FAILED }));
+    }
+    // Only warnings come from here, and it takes its time: a check that runs every ten seconds does without.
     let local = tokio::task::spawn_blocking(move || checks::host(&confdir, &minion_binary())).await?;
     findings.extend(local);
     let worst = findings.iter().any(|finding| finding.health == Health::Bad);
-    findings.retain(|finding| !args.quiet || finding.health != Health::Ok);
     match out.format() {
         None => findings.iter().try_for_each(|finding| out.text(&finding.line()))?,
         Some(_) => {

@@ -1,4 +1,4 @@
-//! The command line of `halite-minion`: the daemon, or one function with `call`. As `salt-call` it is the latter.
+//! The command line of `halite-minion`: the daemon, one function with `call`, or `doctor`. As `salt-call` it is `call`.
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
@@ -13,6 +13,7 @@ use crate::config::{Config, DEFAULT_FOLDER, Overrides};
 use crate::daemon;
 
 mod call;
+mod doctor;
 mod events;
 mod tools;
 
@@ -47,6 +48,8 @@ struct Cli {
 enum Command {
     /// Run one function here and print what it returns.
     Call(call::CallArgs),
+    /// Tell whether the daemon runs here and has a session with its master, and what to do if not.
+    Doctor(doctor::DoctorArgs),
     /// Follow the local event bus of the minion that runs here: one JSON object a line.
     Events(events::EventsArgs),
     /// Print which source the sh beacon would have here.
@@ -131,6 +134,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             start_log(&config.log_level, common.log_format, config.log_format.as_deref());
             finish(run(daemon::run(config, overrides)))
         }
+        Some(Command::Doctor(args)) => doctor::run(&config, &args),
         Some(command @ (Command::Call(_) | Command::Events(_))) => {
             // As with Salt, a command says less than a daemon unless it is asked.
             let level = overrides.log_level.as_deref().unwrap_or("warning");
@@ -138,7 +142,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let ended = match command {
                 Command::Events(args) => run(events::run(config, args)),
                 Command::Call(args) => run(call::run(config, args)),
-                Command::ExecSource | Command::PtyExec { .. } => return ExitCode::from(USAGE),
+                Command::Doctor(_) | Command::ExecSource | Command::PtyExec { .. } => return ExitCode::from(USAGE),
             };
             match ended {
                 Ok(code) => code,

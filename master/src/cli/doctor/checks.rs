@@ -193,8 +193,7 @@ fn minions() -> Vec<Finding> {
 
 fn sh_source(minion: &Path) -> Finding {
     let asked = Command::new(minion).arg("exec-source").stdin(Stdio::null()).output();
-    let remedy =
-        "run halite-minion as root, or give it CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN; only the sh beacon needs it";
+    let remedy = "run halite-minion as root, or give it CAP_SYS_ADMIN; only the sh beacon needs it";
     match asked {
         Err(error) => Finding::ok("sh source", format!("no halite-minion at {}: {error}", minion.display())),
         Ok(output) if output.status.success() => {

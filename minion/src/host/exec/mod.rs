@@ -82,7 +82,7 @@ impl Source {
     fn remedy(self) -> &'static str {
         match self {
             Source::Ebpf => {
-                "needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN (tracefs), on Linux 5.8 or later with BTF"
+                "needs CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON where tracefs is mounted, on Linux 5.8 or later with BTF"
             }
             Source::ProcConnector => {
                 "needs Linux 6.6 or later, or root or CAP_NET_ADMIN, and not to run in a container"
