@@ -9,6 +9,7 @@ mod demo;
 mod docs;
 mod events;
 mod hostile;
+mod hosts;
 mod jobs;
 mod keys;
 mod minion;

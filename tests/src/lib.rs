@@ -6,6 +6,7 @@
 //! assert_eq!(fleet.halite(&["*", "test.ping"]).code, 0);
 //! ```
 
+mod hosts;
 pub mod peers;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use master::fleet::{Binaries, Daemon, Site};
 use serde_json::Value as Json;
+
+pub use hosts::Hosts;
 
 /// How long a condition may take to come true. Long, because machines are shared; nothing waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(60);
