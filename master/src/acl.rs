@@ -5,6 +5,7 @@
 //! user. Reactions act with the master's rights.
 
 use crate::command::{Caller, Command, CommandError, Origin};
+use crate::cursors::Owner;
 
 /// The rights of this master.
 #[derive(Debug, Clone)]
@@ -14,6 +15,14 @@ pub struct Acl {
 }
 
 impl Acl {
+    /// Returns whose cursors a caller may use.
+    pub fn owner(&self, caller: &Caller) -> Owner {
+        match caller.origin {
+            Origin::Api { uid, .. } if uid != 0 && uid != self.own_uid => Owner::User(uid),
+            Origin::Api { .. } | Origin::Reactor { .. } => Owner::Anyone,
+        }
+    }
+
     /// Refuses what the caller may not do.
     pub fn check(&self, caller: &Caller, command: &Command) -> Result<(), CommandError> {
         let Some(what) = privileged(command) else { return Ok(()) };
@@ -34,11 +43,18 @@ fn privileged(command: &Command) -> Option<&'static str> {
     match command {
         Command::KeyAccept(_) | Command::KeyDelete(_) | Command::KeyReject(_) => Some("change keys"),
         Command::ReactorAdd { .. } | Command::ReactorDelete { .. } => Some("change the reactor's rules"),
+        Command::Compact => Some("compact the store"),
         Command::Reload => Some("reload the configuration"),
         Command::Fire { .. } => Some("fire events as the master"),
         Command::Run { .. } | Command::Wheel { .. } => Some("run functions on the master"),
         Command::Publish(_) => Some("publish jobs"),
-        Command::Events(_)
+        // A cursor is its reader's; whose it is, is checked where it is kept.
+        Command::CursorAdvance { .. }
+        | Command::CursorDelete(_)
+        | Command::CursorList
+        | Command::CursorTakeUp { .. }
+        | Command::EventStats
+        | Command::Events(_)
         | Command::Grains(_)
         | Command::JobShow(_)
         | Command::JobsActive
@@ -47,6 +63,7 @@ fn privileged(command: &Command) -> Option<&'static str> {
         | Command::KeyList
         | Command::KeyPrint(_)
         | Command::Minions
+        | Command::OffsetAt(_)
         | Command::ReactorList
         | Command::ReactorShow
         | Command::ReactorTest { .. }

@@ -3,10 +3,12 @@
 //! The API (so the CLI), the reactor and, later, the clear commands of the Salt wire all become a [`Command`] from a
 //! [`Caller`]. Rights are checked here, once; every command is an audit event; then the part that can answer is asked.
 
+mod compact;
 mod keys;
+mod show;
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use proto::ids::{Jid, MinionId};
 use proto::map;
@@ -17,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::acl::Acl;
 use crate::bus::{Bus, EventQuery, Subscription};
+use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
@@ -110,6 +113,26 @@ pub struct JobsQuery {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a command lives for one call; there is never a crowd of them")]
 pub enum Command {
+    /// Move a reader's cursor behind an event that it has dealt with.
+    CursorAdvance {
+        /// The cursor.
+        name: String,
+        /// The event.
+        offset: u64,
+    },
+    /// Forget a cursor.
+    CursorDelete(String),
+    /// List the cursors, and how far each is behind.
+    CursorList,
+    /// Find out from which offset a cursor's reader goes on; one that is new is made.
+    CursorTakeUp {
+        /// The cursor.
+        name: String,
+        /// Where a new one begins; none is behind the newest event.
+        start: Option<u64>,
+    },
+    /// Tell what the log consists of.
+    EventStats,
     /// Read events.
     Events(EventQuery),
     /// Fire an event on the bus.
@@ -141,6 +164,8 @@ pub enum Command {
     KeyReject(KeySelection),
     /// List accepted minions with their presence.
     Minions,
+    /// Find the first offset that was submitted at this moment or later, in microseconds since 1970.
+    OffsetAt(i64),
     /// Publish a job.
     Publish(PublishRequest),
     /// Add a rule to the reactor, until the master restarts.
@@ -177,6 +202,8 @@ pub enum Command {
         /// Keyword arguments.
         kwarg: Map,
     },
+    /// Apply retention now and shrink the store.
+    Compact,
     /// Show the daemon's state: versions, sockets, queues, configuration warnings.
     Status,
     /// Run a function of the wheel: what manages the master.
@@ -266,6 +293,8 @@ pub struct Rooms {
     pub acl: Acl,
     /// The event bus.
     pub bus: Bus,
+    /// Where its readers are.
+    pub cursors: Cursors,
     /// The minions' keys.
     pub keys: Keys,
     /// The jobs.
@@ -322,6 +351,18 @@ impl Door {
         checked?;
         let rooms = &self.rooms;
         match command {
+            Command::CursorAdvance { name, offset } => {
+                rooms.cursors.advance(name, rooms.acl.owner(&caller), offset).await.map(|()| Reply::Done)
+            }
+            Command::CursorDelete(name) => {
+                rooms.cursors.delete(name, rooms.acl.owner(&caller)).await.map(|()| Reply::Done)
+            }
+            Command::CursorList => Ok(Reply::Value(rooms.cursors.list())),
+            Command::CursorTakeUp { name, start } => {
+                let next = rooms.cursors.take_up(name, rooms.acl.owner(&caller), start).await?;
+                Ok(Reply::Value(next.into()))
+            }
+            Command::EventStats => self.event_stats().await,
             Command::Events(query) => Ok(Reply::Events(Box::new(rooms.bus.subscribe(query)))),
             Command::Fire { tag, data } => self.fire(&tag, &data).await,
             Command::Grains(target) => Ok(Reply::Value(rooms.jobs.grains(target).await?.into())),
@@ -340,6 +381,7 @@ impl Door {
             Command::KeyList => Ok(Reply::Keys(rooms.keys.list().await)),
             Command::KeyReject(selection) => rooms.keys.reject(selection).await.map(Reply::Keys).map_err(key_error),
             Command::Minions => Ok(Reply::Value(self.minions())),
+            Command::OffsetAt(stamp_us) => self.offset_at(stamp_us).await,
             Command::Publish(request) => rooms.jobs.publish(&caller.user, request).await.map(Reply::Published),
             Command::ReactorAdd { tag, paths } => Ok(Reply::Value(self.reactor()?.add(&tag, paths)?)),
             Command::ReactorDelete { tag } => Ok(Reply::Value(self.reactor()?.delete(&tag))),
@@ -347,6 +389,7 @@ impl Door {
             Command::ReactorShow => Ok(Reply::Value(self.reactor()?.show())),
             Command::ReactorTest { tag, data } => self.reactor()?.test(&tag, data).await.map(Reply::Value),
             Command::Reload => self.reload().await,
+            Command::Compact => self.compact().await,
             Command::Run { fun, arg, kwarg } => match fun.strip_prefix("wheel.") {
                 Some(fun) => self.wheel(caller, fun, arg, kwarg).await,
                 None => {
@@ -387,57 +430,6 @@ impl Door {
         }
     }
 
-    fn minions(&self) -> Value {
-        let ids = self.rooms.keys.accepted_ids();
-        let shown = ids.iter().map(|id| {
-            let view = self.rooms.registry.view(id);
-            let since = view.since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
-            Value::from(map! {
-                "id" => &view.id,
-                "up" => view.up,
-                "since" => since.map(|since| proto::ids::stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))),
-                "left_s" => view.left_s,
-                "seen_s" => view.seen.map(|seen| seen.as_secs()),
-                "round_trip_ms" => view.round_trip.map(|trip| trip.as_secs_f64() * 1_000.0),
-                "addr" => view.addr.map(|addr| addr.to_string()),
-                "software" => view.software,
-            })
-        });
-        Value::List(shown.collect())
-    }
-
-    fn status(&self) -> Value {
-        let rooms = &self.rooms;
-        let stats = rooms.bus.stats();
-        let (connections, sessions) = rooms.registry.counts();
-        map! {
-            "id" => rooms.about.id.as_str(),
-            "software" => crate::SOFTWARE,
-            "pid" => std::process::id(),
-            "confdir" => rooms.about.confdir.as_str(),
-            "publish_addr" => rooms.about.publish_addr.as_str(),
-            "ret_addr" => rooms.about.ret_addr.as_str(),
-            "head" => rooms.bus.head(),
-            "connections" => connections,
-            "sessions" => sessions,
-            "accepted_keys" => rooms.keys.accepted_ids().len(),
-            "bus" => map! {
-                "events" => stats.events,
-                "duplicates" => stats.duplicates,
-                "skipped" => stats.skipped,
-                "dropped" => stats.dropped,
-                "commits" => stats.commits,
-                "commit_p50_us" => micros(stats.commit_p50),
-                "commit_max_us" => micros(stats.commit_max),
-                "ring_events" => stats.ring_events,
-                "ring_bytes" => stats.ring_bytes,
-                "degraded" => stats.degraded.as_deref(),
-            },
-            "warnings" => rooms.about.warnings.load().to_vec(),
-        }
-        .into()
-    }
-
     /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
     fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
         let Some((name, what)) = audited(command) else { return };
@@ -456,10 +448,6 @@ impl Door {
     }
 }
 
-fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
-}
-
 fn key_error(error: crate::keys::KeysError) -> CommandError {
     CommandError::Internal(format!("failed to {error}"))
 }
@@ -471,6 +459,8 @@ fn audited(command: &Command) -> Option<(&'static str, Value)> {
         Command::KeyAccept(keys) => Some(("key.accept", globs(keys))),
         Command::KeyDelete(keys) => Some(("key.delete", globs(keys))),
         Command::KeyReject(keys) => Some(("key.reject", globs(keys))),
+        Command::Compact => Some(("compact", Value::Null)),
+        Command::CursorDelete(name) => Some(("cursor.delete", name.as_str().into())),
         Command::Fire { tag, .. } => Some(("fire", tag.as_str().into())),
         Command::ReactorAdd { tag, .. } => Some(("reactor.add", tag.as_str().into())),
         Command::ReactorDelete { tag } => Some(("reactor.delete", tag.as_str().into())),

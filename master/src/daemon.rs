@@ -21,6 +21,7 @@ use crate::acl::Acl;
 use crate::bus::Bus;
 use crate::command::{About, Door, ReloadRequest, Rooms};
 use crate::config::{self, Config, ConfigWatch};
+use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
@@ -205,9 +206,12 @@ impl Master {
         let (requests, publications) = listen(&config, &keys)?;
         let about = about(&config, &requests, &publications);
         let (reload, reloads) = mpsc::channel(RELOADS);
+        let cursors =
+            Cursors::open(&config.cachedir.join("cursors.db"), bus.clone()).context("failed to open the cursors")?;
         let door = Door::new(Rooms {
             acl: Acl { own_uid: nix::unistd::getuid().as_raw() },
             bus: bus.clone(),
+            cursors,
             keys: keys.clone(),
             jobs: jobs.clone(),
             registry: registry.clone(),

@@ -13,6 +13,7 @@ pub mod bus;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod cursors;
 pub mod daemon;
 pub mod fleet;
 pub mod jobs;
@@ -21,6 +22,7 @@ pub mod presence;
 pub mod reactor;
 pub mod runners;
 pub mod sessions;
+pub mod store;
 pub mod wheel;
 
 /// Name and version, as peers and people see it.

@@ -159,6 +159,23 @@ impl Tag {
         Tag::make(format!("halite/audit/{command}"))
     }
 
+    /// Returns the kind of event a tag stands for: ids and jids become `*`, and what follows its kind is left out.
+    pub fn class(&self) -> String {
+        let parts: Vec<&str> = self.0.split('/').collect();
+        match parts.as_slice() {
+            ["salt", "job", _, "ret" | "prog" | "start" | "sub", ..] => format!("salt/job/*/{}/*", parts[3]),
+            ["salt", noun @ ("beacon" | "job" | "minion" | "run" | "state_result"), _, kind, ..] => {
+                // The third part of the tag of a state's result is the minion's id.
+                let kind = if *noun == "state_result" { "*" } else { kind };
+                format!("salt/{noun}/*/{kind}")
+            }
+            ["halite", "minion", _, kind] => format!("halite/minion/*/{kind}"),
+            [single] if Jid::parse(single).is_ok() => "<jid>".to_owned(),
+            [first, second, _, ..] if !matches!(*first, "salt" | "halite") => format!("{first}/{second}/*"),
+            _ => self.0.to_string(),
+        }
+    }
+
     /// Tells whether this minion may fire this tag (design §4, *Authority*).
     pub fn allowed_from(&self, id: &MinionId) -> bool {
         let parts: Vec<&str> = self.0.split('/').collect();
@@ -222,6 +239,20 @@ mod tests {
         check("minion/refresh/web1", false);
         check("20261120235232821625", false);
         check("20261120235232821625/x", true);
+    }
+
+    #[test]
+    fn a_class_has_no_ids() {
+        let check = |tag: &str, class: &str| assert_eq!(Tag::parse(tag).unwrap().class(), class);
+        check("salt/beacon/web1/load/", "salt/beacon/*/load");
+        check("salt/job/20261120235232821625/ret/web1", "salt/job/*/ret/*");
+        check("salt/job/20261120235232821625/new", "salt/job/*/new");
+        check("20261120235232821625", "<jid>");
+        check("salt/auth", "salt/auth");
+        check("halite/minion/web1/dropped", "halite/minion/*/dropped");
+        check("halite/bus/degraded", "halite/bus/degraded");
+        check("myco/mytag/success/1", "myco/mytag/*");
+        check("myco/mytag", "myco/mytag");
     }
 
     #[test]

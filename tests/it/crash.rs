@@ -13,8 +13,10 @@ const KILLS: usize = 3;
 
 #[test]
 fn every_acknowledged_event_is_in_the_log_once() {
-    let mut fleet = Fleet::new().start();
+    // So small that the log is in the middle of rolling now and then.
+    let mut fleet = Fleet::new().master_config("event_segment_size: 64KiB").start();
     fleet.start_minions(2);
+    let padding = "x".repeat(8_000);
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let stop = Arc::new(AtomicBool::new(false));
     let minion = fleet.site.binaries().minion.clone();
@@ -22,6 +24,7 @@ fn every_acknowledged_event_is_in_the_log_once() {
         .into_iter()
         .map(|id| {
             let (acknowledged, stop, minion) = (Arc::clone(&acknowledged), Arc::clone(&stop), minion.clone());
+            let padding = padding.clone();
             let confdir = fleet.site.confdir(id);
             std::thread::spawn(move || {
                 for number in 0.. {
@@ -34,7 +37,7 @@ fn every_acknowledged_event_is_in_the_log_once() {
                         "call",
                         "event.send",
                         "crash/test",
-                        &format!("{{name: {name}}}"),
+                        &format!("{{name: {name}, padding: {padding}}}"),
                     ]);
                     if halite_tests::run(call).code == 0 {
                         acknowledged.lock().unwrap().push(name);
@@ -62,6 +65,8 @@ fn every_acknowledged_event_is_in_the_log_once() {
         assert_eq!(logged.get(name), Some(&1), "{name} of {} acknowledged", acknowledged.len());
     }
     assert!(logged.values().all(|times| *times == 1), "no event is there twice");
+    let segments = std::fs::read_dir(fleet.site.dir().join("master/var/cache/halite/master/events")).unwrap();
+    assert!(segments.count() > 3, "the log was rolled");
 }
 
 #[test]

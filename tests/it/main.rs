@@ -18,6 +18,7 @@ mod presence;
 mod reactor;
 mod recorded;
 mod systemd;
+mod store;
 mod targets;
 mod tidy;
 mod tour;

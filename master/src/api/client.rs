@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use tokio::net::UnixStream;
 
 use super::caller::USER_HEADER;
+use super::cursors::CursorRequest;
 use super::error::ErrorBody;
 use super::events::{EventView, FireRequest};
 use super::input::ASK_TIMEOUT;
@@ -164,6 +165,11 @@ impl Client {
         self.post("/v1/reload", &serde_json::json!({})).await
     }
 
+    /// Has retention applied and the store shrunk.
+    pub async fn compact(&self) -> Result<Json, ClientError> {
+        self.post("/v1/store/compact", &serde_json::json!({})).await
+    }
+
     /// Shows the daemon's state.
     pub async fn status(&self) -> Result<Json, ClientError> {
         self.get("/v1/status").await
@@ -171,11 +177,44 @@ impl Client {
 
     /// Reads events. `since` and `until` are as in the API; without `until` there is no end.
     pub async fn events(&self, tags: &[String], since: &str, until: Option<&str>) -> Result<Events, ClientError> {
+        self.events_of(tags, since, until, None).await
+    }
+
+    /// As [`Client::events`], for a reader with a name: it goes on behind its cursor, and only else at `since`.
+    pub async fn events_of(
+        &self,
+        tags: &[String],
+        since: &str,
+        until: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<Events, ClientError> {
         let mut pairs: Vec<_> = tags.iter().map(|tag| ("tag", tag.as_str())).collect();
         pairs.push(("since", since));
         pairs.extend(until.map(|until| ("until", until)));
+        pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
         let response = self.send(Method::GET, &with_query("/v1/events", &pairs), None).await?;
         Ok(Events { body: response.into_body(), socket: self.socket.clone(), buffer: Vec::new(), searched: 0 })
+    }
+
+    /// Tells what the log consists of.
+    pub async fn event_stats(&self) -> Result<Json, ClientError> {
+        self.get("/v1/events/stats").await
+    }
+
+    /// Lists the cursors.
+    pub async fn cursors(&self) -> Result<Json, ClientError> {
+        self.get("/v1/cursors").await
+    }
+
+    /// Moves a cursor behind this event.
+    pub async fn advance_cursor(&self, name: &str, offset: u64) -> Result<Json, ClientError> {
+        self.post(&format!("/v1/cursors/{}", escape(name)), &CursorRequest { offset }).await
+    }
+
+    /// Forgets a cursor.
+    pub async fn delete_cursor(&self, name: &str) -> Result<Json, ClientError> {
+        let response = self.send(Method::DELETE, &format!("/v1/cursors/{}", escape(name)), None).await?;
+        self.decode(&self.collect(response.into_body()).await?)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -1,8 +1,8 @@
 //! `/v1/events`: read as server-sent events, fire.
 //!
 //! Every event is one `data:` line with one JSON document, `{"tag":…,"offset":…,"durable":…,"data":{…}}`, and has its
-//! offset as `id:`. A reader that comes back with `Last-Event-ID` goes on behind it. With `until=head` the answer ends
-//! with the newest event there was when it was asked for.
+//! offset as `id:`. A reader that comes back with `Last-Event-ID` goes on behind it. With `until` the answer ends: `head` is
+//! the newest event there was when it was asked for, a stamp means the events before it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use proto::target::glob::Glob;
 use proto::value::{Map, Value};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -29,9 +28,6 @@ use crate::command::{Command, CommandError, Reply};
 
 /// How often a quiet stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// How long a bounded reader waits for an event that retention may have deleted before it takes the end as reached.
-const UNTIL_IDLE: Duration = Duration::from_secs(2);
 
 /// The most tag patterns one reader may give.
 const MAX_TAGS: usize = 64;
@@ -82,6 +78,8 @@ struct Wish {
     /// Events up to this offset were seen already.
     seen: Option<u64>,
     until: Option<Until>,
+    /// The reader's name: it goes on where it was the last time, and only else at `since`.
+    cursor: Option<String>,
 }
 
 /// Where a reader stops.
@@ -89,15 +87,17 @@ struct Wish {
 enum Until {
     Head,
     Offset(u64),
+    Stamp(i64),
 }
 
 impl Wish {
     fn parse(pairs: &[(String, String)], last_event_id: Option<&str>) -> Result<Wish, ApiError> {
-        let mut wish = Wish { tags: Vec::new(), since: Since::Now, seen: None, until: None };
+        let mut wish = Wish { tags: Vec::new(), since: Since::Now, seen: None, until: None, cursor: None };
         for (name, value) in pairs {
             match name.as_str() {
                 "tag" => wish.tags.push(value.clone()),
                 "since" => wish.since = parse_since(value)?,
+                "cursor" => wish.cursor = Some(value.clone()),
                 "until" => wish.until = Some(parse_until(value)?),
                 other => return Err(ApiError::invalid(format!("unknown parameter {other:?}"))),
             }
@@ -122,17 +122,27 @@ fn parse_since(text: &str) -> Result<Since, ApiError> {
     if let Ok(offset) = text.parse() {
         return Ok(Since::Offset(offset));
     }
-    let moment = OffsetDateTime::parse(text, &Rfc3339)
-        .map_err(|_| ApiError::invalid(format!("since is now, start, an offset or an RFC 3339 stamp; not {text:?}")))?;
-    let us = i64::try_from(moment.unix_timestamp_nanos() / 1_000);
-    us.map(Since::Stamp).map_err(|_| ApiError::invalid("since is out of range"))
+    parse_stamp(text)
+        .map(Since::Stamp)
+        .ok_or_else(|| ApiError::invalid(format!("since is now, start, an offset or an RFC 3339 stamp; not {text:?}")))
 }
 
 fn parse_until(text: &str) -> Result<Until, ApiError> {
-    match text {
-        "head" => Ok(Until::Head),
-        _ => text.parse().map(Until::Offset).map_err(|_| ApiError::invalid("until is head or an offset")),
+    if text == "head" {
+        return Ok(Until::Head);
     }
+    if let Ok(offset) = text.parse() {
+        return Ok(Until::Offset(offset));
+    }
+    parse_stamp(text)
+        .map(Until::Stamp)
+        .ok_or_else(|| ApiError::invalid(format!("until is head, an offset or an RFC 3339 stamp; not {text:?}")))
+}
+
+/// Reads a stamp as microseconds since 1970.
+fn parse_stamp(text: &str) -> Option<i64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000).ok()
 }
 
 pub(super) async fn stream<A: Ask>(
@@ -141,35 +151,23 @@ pub(super) async fn stream<A: Ask>(
     headers: HeaderMap,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Response, ApiError> {
-    let wish = Wish::parse(&pairs, headers.get("last-event-id").and_then(|id| id.to_str().ok()))?;
+    let mut wish = Wish::parse(&pairs, headers.get("last-event-id").and_then(|id| id.to_str().ok()))?;
     let until = match wish.until {
         None => None,
         Some(Until::Offset(offset)) => Some(offset),
         Some(Until::Head) => Some(head(&api, Who(who.0.clone())).await?),
+        Some(Until::Stamp(stamp_us)) => Some(last_before(&api, Who(who.0.clone()), stamp_us).await?),
     };
-    // A bounded reader must see every event to know where it is: it does its own matching.
-    let (tags, globs) = match until {
-        None => (wish.tags, Vec::new()),
-        Some(_) => (Vec::new(), wish.tags.iter().map(|tag| Glob::new(tag)).collect()),
-    };
-    let events = api.door.events(who.0, EventQuery { tags, since: wish.since }).await?;
-    let ended = until.is_some_and(|until| {
-        is_beyond(wish.since, until) || (wish.since, wish.until) == (Since::Now, Some(Until::Head))
-    });
-    let feed = Feed { events, globs, seen: wish.seen, until, stopping: api.stopping, ended };
+    if let Some(name) = wish.cursor.take().filter(|_| wish.seen.is_none()) {
+        wish.since = Since::Offset(take_up(&api, Who(who.0.clone()), name, wish.since).await?);
+    }
+    let events = api.door.events(who.0, EventQuery { tags: wish.tags, since: wish.since, until }).await?;
+    let feed = Feed { events, seen: wish.seen, stopping: api.stopping };
     let frames = futures_util::stream::unfold(feed, |mut feed| async move {
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(frame(&event)), feed))
     });
     Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive")).into_response())
-}
-
-/// Tells whether a reader that begins here has nothing to read up to `until`.
-fn is_beyond(since: Since, until: u64) -> bool {
-    match since {
-        Since::Offset(offset) => offset > until,
-        Since::Now | Since::Stamp(_) | Since::Start => until == 0,
-    }
 }
 
 /// Returns the offset of the newest event, 0 if there is none.
@@ -183,6 +181,40 @@ async fn head<A: Ask>(api: &Api<A>, who: Who) -> Result<u64, ApiError> {
     }
 }
 
+/// Returns where a named reader goes on; one that is new begins as it says.
+async fn take_up<A: Ask>(api: &Api<A>, who: Who, name: String, since: Since) -> Result<u64, ApiError> {
+    let start = match since {
+        Since::Now => None,
+        Since::Offset(offset) => Some(offset),
+        Since::Start => Some(1),
+        Since::Stamp(stamp_us) => Some(offset_at(api, Who(who.0.clone()), stamp_us).await?),
+    };
+    offset(api.ask(who, Command::CursorTakeUp { name, start }).await?)
+}
+
+async fn offset_at<A: Ask>(api: &Api<A>, who: Who, stamp_us: i64) -> Result<u64, ApiError> {
+    offset(api.ask(who, Command::OffsetAt(stamp_us)).await?)
+}
+
+fn offset(reply: Reply) -> Result<u64, ApiError> {
+    match reply {
+        Reply::Value(Value::Int(offset)) => Ok(u64::try_from(offset).unwrap_or(u64::MAX)),
+        _ => Err(ApiError::unexpected()),
+    }
+}
+
+pub(super) async fn stats<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<Json<serde_json::Value>, ApiError> {
+    api.show(who, Command::EventStats).await
+}
+
+/// Returns the offset of the last event before a moment.
+async fn last_before<A: Ask>(api: &Api<A>, who: Who, stamp_us: i64) -> Result<u64, ApiError> {
+    if OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000 < i128::from(stamp_us) {
+        return Err(ApiError::invalid("until lies in the future; leave it out to go on with new events"));
+    }
+    Ok(offset_at(api, who, stamp_us).await?.saturating_sub(1))
+}
+
 fn frame(event: &Event) -> Frame {
     let text = serde_json::to_string(&EventView::from(event)).expect("a view has text keys only");
     Frame::default().id(event.offset.to_string()).data(text)
@@ -191,43 +223,21 @@ fn frame(event: &Event) -> Frame {
 /// A reader's way through the events.
 struct Feed {
     events: EventStream,
-    /// Patterns of a bounded reader; empty means all.
-    globs: Vec<Glob>,
     seen: Option<u64>,
-    until: Option<u64>,
     stopping: watch::Receiver<bool>,
-    ended: bool,
 }
 
 impl Feed {
     async fn next(&mut self) -> Option<Event> {
-        while !self.ended {
-            let event = self.pull().await?;
-            if self.until.is_some_and(|until| event.offset >= until) {
-                self.ended = true;
-            }
-            let beyond = self.until.is_some_and(|until| event.offset > until);
-            if !beyond && self.wants(&event) {
+        loop {
+            let event = tokio::select! {
+                event = self.events.next() => event?,
+                () = stopped(&mut self.stopping) => return None,
+            };
+            if self.seen.is_none_or(|seen| event.offset > seen) {
                 return Some(event);
             }
         }
-        None
-    }
-
-    async fn pull(&mut self) -> Option<Event> {
-        let idle = match self.until {
-            Some(_) => UNTIL_IDLE,
-            None => Duration::MAX,
-        };
-        tokio::select! {
-            event = tokio::time::timeout(idle, self.events.next()) => event.ok().flatten(),
-            () = stopped(&mut self.stopping) => None,
-        }
-    }
-
-    fn wants(&self, event: &Event) -> bool {
-        let new = self.seen.is_none_or(|seen| event.offset > seen);
-        new && (self.globs.is_empty() || self.globs.iter().any(|glob| glob.matches(event.tag.as_str())))
     }
 }
 

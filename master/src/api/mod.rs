@@ -7,14 +7,17 @@
 //!
 //! ```text
 //! POST /v1/jobs {tgt,tgt_type,delimiter,fun,arg,ret,ttl_s,metadata,jid}    GET /v1/jobs?fun=&tgt=&limit=    GET /v1/jobs/{active|jid}
-//! GET  /v1/events?tag=GLOB&since=now|start|OFFSET|STAMP&until=head|OFFSET    POST /v1/events {tag,data}
+//! GET  /v1/events?tag=GLOB&since=now|start|OFFSET|STAMP&until=head|OFFSET|STAMP&cursor=NAME
+//! POST /v1/events {tag,data}    GET /v1/events/stats
+//! GET  /v1/cursors    POST /v1/cursors/{name} {offset}    DELETE /v1/cursors/{name}
 //! GET  /v1/keys    POST /v1/keys/{accept|reject|delete|finger|print} {match,include_*,dry_run}
 //! GET  /v1/minions    POST /v1/run {fun,arg,kwarg}
-//! GET  /v1/reactor    POST /v1/reactor/test {tag,data}    POST /v1/reload    GET /v1/status
+//! GET  /v1/reactor    POST /v1/reactor/test {tag,data}    POST /v1/reload    GET /v1/status    POST /v1/store/compact
 //! ```
 
 mod caller;
 pub mod client;
+mod cursors;
 mod error;
 pub mod events;
 mod input;
@@ -97,6 +100,9 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 /// Returns the routes, one line per noun.
 fn routes<A: Ask>(api: Api<A>) -> Router {
     Router::new()
+        .route("/v1/cursors", get(cursors::list::<A>))
+        .route("/v1/cursors/{name}", post(cursors::advance::<A>).delete(cursors::delete::<A>))
+        .route("/v1/events/stats", get(events::stats::<A>))
         .route("/v1/events", get(events::stream::<A>).post(events::fire::<A>))
         .route("/v1/jobs", get(jobs::list::<A>).post(jobs::publish::<A>))
         .route("/v1/jobs/active", get(jobs::active::<A>))
@@ -108,6 +114,7 @@ fn routes<A: Ask>(api: Api<A>) -> Router {
         .route("/v1/reactor/test", post(reactor::test::<A>))
         .route("/v1/reload", post(status::reload::<A>))
         .route("/v1/run", post(run::run::<A>))
+        .route("/v1/store/compact", post(status::compact::<A>))
         .route("/v1/status", get(status::show::<A>))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method)

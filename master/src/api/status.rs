@@ -1,4 +1,4 @@
-//! `/v1/status` and `/v1/reload`: the daemon itself.
+//! `/v1/status`, `/v1/reload` and `/v1/store/compact`: the daemon itself.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,4 +14,8 @@ pub(super) async fn show<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<
 
 pub(super) async fn reload<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<Json<serde_json::Value>, ApiError> {
     api.show(who, Command::Reload).await
+}
+
+pub(super) async fn compact<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result<Json<serde_json::Value>, ApiError> {
+    api.show(who, Command::Compact).await
 }

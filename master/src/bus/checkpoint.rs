@@ -1,40 +1,71 @@
-//! Moves committed pages from the WAL into the log's main file, on its own thread and connection.
+//! Moves committed pages from the WAL into the active segment's main file, and keeps the next segment ready, on a thread
+//! and a connection of its own.
+//!
+//! Moving pages holds nobody up, but the WAL begins anew only when all of it was moved, and a writer that is busy is always
+//! a little ahead. To wait for it with its lock in hand costs commits hundreds of milliseconds. So the last few pages are
+//! left to the writer, which moves them between two commits (`Log::finish_checkpoint`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::Shared;
+
 /// How often the WAL is looked at without being told to.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How many WAL pages (4 KiB) are too many: then the writer is held up for a moment, so that the WAL can start anew.
-const TOO_MANY: i64 = 16 * 1024;
+/// How many WAL pages (4 KiB) are enough for it to begin anew: 16 MiB.
+const ENOUGH: i64 = 4 * 1024;
 
-/// How long starting anew waits for writer and readers; they are gone within a page.
+/// How many pages the writer may be left to move: 2 MiB, about as much as it commits at a time.
+const FEW: i64 = 512;
+
+/// How often the rest is made smaller before it is given up until the next nudge.
+const PASSES: usize = 3;
+
+/// How long a checkpoint waits for another one.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Works until the sender is dropped.
-pub(super) fn run(path: PathBuf, nudges: Receiver<()>) {
-    let mut db = None;
-    while !matches!(nudges.recv_timeout(EVERY), Err(RecvTimeoutError::Disconnected)) {
-        if let Err(error) = checkpoint(&path, &mut db) {
+pub(super) fn run(shared: &Shared, nudges: &Receiver<()>) {
+    let mut place = None;
+    loop {
+        if let Err(error) = checkpoint(shared, &mut place) {
             // The writer meets the same trouble and says so; here it only costs disk space.
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot shorten the event log's WAL");
-            db = None;
+            place = None;
+        }
+        if let Err(error) = shared.segments.prepare_next() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot make the next segment of the event log ahead"
+            );
+        }
+        if matches!(nudges.recv_timeout(EVERY), Err(RecvTimeoutError::Disconnected)) {
+            return;
         }
     }
 }
 
-fn checkpoint(path: &Path, db: &mut Option<Connection>) -> rusqlite::Result<()> {
-    let db = match db {
-        Some(db) => db,
-        None => db.insert(open(path)?),
+fn checkpoint(shared: &Shared, place: &mut Option<(u64, Connection)>) -> rusqlite::Result<()> {
+    let active = shared.segments.active();
+    let db = match place.take() {
+        Some((first, db)) if first == active => db,
+        _ => open(&shared.segments.path(active))?,
     };
-    let pages: i64 = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
-    if pages > TOO_MANY {
-        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let (_, db) = place.insert((active, db));
+    for _ in 0..PASSES {
+        let (pages, moved): (i64, i64) =
+            db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        if pages < ENOUGH || pages == moved {
+            break;
+        }
+        if pages - moved <= FEW {
+            shared.ask_to_finish_checkpoint();
+            break;
+        }
     }
     Ok(())
 }

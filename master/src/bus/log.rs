@@ -1,4 +1,4 @@
-//! The log on disk: one SQLite file, written by one connection, in transactions that end with an fsync.
+//! A segment of the log on disk: one SQLite file, written by one connection, in transactions that end with an fsync.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use proto::ids::MinionId;
 use proto::message::Kind;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::event::Batch;
-use super::state::{Plan, SpoolMark, Tail};
+use super::segments::{RollStep, Segments};
+use super::state::{BusState, Plan, SpoolMark, Tail};
 
 /// The version of the tables below, in `PRAGMA user_version`. An older Halite refuses a newer file.
 const SCHEMA: i64 = 1;
@@ -33,6 +35,12 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// The page cache of the writer, in KiB (negative, as SQLite wants it). Appending needs the right edge of a tree.
 const CACHE: i64 = -2048;
+
+/// A day, in microseconds: a segment holds events of one day.
+const DAY_US: i64 = 86_400_000_000;
+
+/// A segment that could not be rolled grows by this part of its size before that is tried again.
+const PUT_OFF: u64 = 16;
 
 /// Why the log cannot be opened. Each names the file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +111,21 @@ impl OpenError {
 #[derive(Debug)]
 pub(super) struct Log {
     db: Connection,
+    /// The day of its first event, counted from 1970; none while it has no event.
+    day: Option<i64>,
+    /// How large it may become before it is rolled; more after that failed.
+    limit: u64,
+}
+
+/// What has become of the writer's connection after a segment was rolled.
+#[derive(Debug)]
+pub(super) enum Rolled {
+    /// It writes the next segment.
+    New(Log),
+    /// That could not be made; it writes the old one.
+    Kept(Log),
+    /// The next segment is there but does not open.
+    Broken(OpenError),
 }
 
 impl Log {
@@ -117,13 +140,87 @@ impl Log {
         if found > SCHEMA {
             return Err(OpenError::Newer { path: path.to_owned(), found });
         }
-        let mut log = Log { db };
+        let mut log = Log { db, day: None, limit: u64::MAX };
         log.configure(max_pages).map_err(broken)?;
         if found == 0 {
             log.create().map_err(broken)?;
         }
         let tail = log.tail().map_err(broken)?;
+        log.day = log.first_day().map_err(broken)?;
         Ok((log, tail))
+    }
+
+    /// Has the segment rolled when it is this large.
+    pub(super) fn with_limit(self, limit: u64) -> Log {
+        Log { limit, ..self }
+    }
+
+    fn first_day(&self) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT stamp_us FROM events ORDER BY offset LIMIT 1";
+        Ok(self.db.query_row(sql, [], |row| row.get(0)).optional()?.map(day))
+    }
+
+    /// Returns the first offset that has an event.
+    pub(super) fn first_offset(&self) -> rusqlite::Result<Option<u64>> {
+        let sql = "SELECT offset FROM events ORDER BY offset LIMIT 1";
+        Ok(self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?.map(i64::cast_unsigned))
+    }
+
+    /// Moves all that is in the WAL into the file, and closes both.
+    pub(super) fn close(self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.db.close().map_err(|(_, error)| error)
+    }
+
+    /// Moves what is left in the WAL into the file, so that the next commit begins the WAL anew. The checkpointer asks
+    /// for this when little is left: done here it waits for nobody.
+    pub(super) fn finish_checkpoint(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Tells whether an event of this moment belongs into the next segment: this one has its size, or is of another day.
+    /// An earlier day does not count: a clock that jumps to and fro would make a heap of small segments.
+    pub(super) fn is_full(&self, at_us: i64) -> bool {
+        let Some(first) = self.day else { return false };
+        day(at_us) > first || self.bytes().is_ok_and(|bytes| bytes >= self.limit)
+    }
+
+    fn bytes(&self) -> rusqlite::Result<u64> {
+        let pages = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+        Ok(pages("PRAGMA page_count")?.cast_unsigned() * pages("PRAGMA page_size")?.cast_unsigned())
+    }
+
+    /// Begins the next segment behind the head of `state`. `reached` hears of every step that a crash may come after.
+    pub(super) fn roll(
+        mut self,
+        segments: &Segments,
+        state: &BusState,
+        max_pages: u32,
+        reached: impl FnMut(RollStep) -> io::Result<()>,
+    ) -> Rolled {
+        let path = match segments.take_next(state.head() + 1, |path| fill(path, state), reached) {
+            Ok(path) => path,
+            // Under its final name it counts, whatever went wrong then.
+            Err(error) if segments.path(state.head() + 1).exists() => return Rolled::Broken(error),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot begin the next segment of the event log; the old one grows on"
+                );
+                self.limit = self.bytes().unwrap_or(self.limit).saturating_add(self.limit / PUT_OFF);
+                // Today is as good as any other day now.
+                self.day = self.day.max(Some(day(state.stamp_us())));
+                return Rolled::Kept(self);
+            }
+        };
+        match Log::open(&path, max_pages) {
+            Ok((log, _)) => {
+                // Closing it must not cost a checkpoint here: whoever seals it does that.
+                let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+                Rolled::New(log)
+            }
+            Err(error) => Rolled::Broken(error),
+        }
     }
 
     fn configure(&self, max_pages: u32) -> rusqlite::Result<()> {
@@ -148,14 +245,8 @@ impl Log {
         let (head, stamp_us): (i64, i64) =
             self.db.query_row("SELECT offset, stamp_us FROM head", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         // Reads the newest row whole: a torn page shows here, before anything is acknowledged on top of it.
-        let newest =
-            self.db.query_row("SELECT offset, length(data) FROM events ORDER BY offset DESC LIMIT 1", [], |row| {
-                row.get::<_, i64>(0)
-            });
-        let newest = match newest {
-            Err(rusqlite::Error::QueryReturnedNoRows) => 0,
-            other => other?,
-        };
+        let sql = "SELECT offset, length(data) FROM events ORDER BY offset DESC LIMIT 1";
+        let newest = self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0);
         let mut marks: HashMap<MinionId, Vec<SpoolMark>> = HashMap::new();
         let mut statement = self.db.prepare("SELECT id, spool, n, used, kind FROM marks ORDER BY used")?;
         let mut rows = statement.query([])?;
@@ -200,29 +291,57 @@ impl Log {
             for (id, spool) in &plan.forgotten {
                 forget.execute(params![id.as_str(), spool])?;
             }
-            let mut keep = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO marks (id, spool, n, used, kind) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?;
-            for (id, mark) in &plan.marks {
-                let (n, used) = (mark.n.cast_signed(), mark.used.cast_signed());
-                keep.execute(params![id.as_str(), mark.spool, n, used, mark.kind.name()])?;
-            }
-            transaction
-                .prepare_cached("UPDATE head SET offset = ?1, stamp_us = ?2")?
-                .execute(params![plan.head.cast_signed(), plan.stamp_us])?;
+            write_marks(&transaction, plan.marks.iter().map(|(id, mark)| (id, mark)))?;
+            write_head(&transaction, plan.head, plan.stamp_us)?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        self.day.get_or_insert(day(plan.stamp_us));
+        Ok(())
     }
 }
 
-/// Makes folder and file so that nobody else can read them, whatever the umask is; SQLite gives its side files the
+/// Returns the day of a moment, counted from 1970.
+fn day(stamp_us: i64) -> i64 {
+    stamp_us.div_euclid(DAY_US)
+}
+
+/// Writes into the file of the next segment what has to go on in it. The file has another name as long as this is not on
+/// the disk, so nothing is synced in between.
+fn fill(path: &Path, state: &BusState) -> rusqlite::Result<()> {
+    let mut db =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.pragma_update(None, "synchronous", "OFF")?;
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // What an attempt that failed has left.
+    transaction.execute("DELETE FROM marks", [])?;
+    write_marks(&transaction, state.marks())?;
+    write_head(&transaction, state.head(), state.stamp_us())?;
+    transaction.commit()?;
+    // The last connection moves the WAL into the file and removes it.
+    db.close().map_err(|(_, error)| error)
+}
+
+fn write_marks<'a>(
+    transaction: &Transaction<'_>,
+    marks: impl Iterator<Item = (&'a MinionId, &'a SpoolMark)>,
+) -> rusqlite::Result<()> {
+    let mut keep = transaction
+        .prepare_cached("INSERT OR REPLACE INTO marks (id, spool, n, used, kind) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for (id, mark) in marks {
+        let (n, used) = (mark.n.cast_signed(), mark.used.cast_signed());
+        keep.execute(params![id.as_str(), mark.spool, n, used, mark.kind.name()])?;
+    }
+    Ok(())
+}
+
+fn write_head(transaction: &Transaction<'_>, head: u64, stamp_us: i64) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached("UPDATE head SET offset = ?1, stamp_us = ?2")?;
+    update.execute(params![head.cast_signed(), stamp_us]).map(drop)
+}
+
+/// Makes a file, in a folder that is there, so that nobody else can read it, whatever the umask is; SQLite gives its side files the
 /// rights of the main one.
 fn prepare_file(path: &Path) -> Result<(), OpenError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        let failed = |source| OpenError::Folder { path: folder.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)?;
-    }
     let failed = |source| OpenError::File { path: path.to_owned(), source };
     let file = OpenOptions::new()
         .read(true)
@@ -238,9 +357,22 @@ fn prepare_file(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Makes a folder that nobody else can look into, unless it is there.
+pub(super) fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let failed = |source| OpenError::Folder { path: folder.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)
+}
+
 /// Takes the log for this process; the lock ends with the file that is returned.
 pub(super) fn lock(path: &Path) -> Result<fs::File, OpenError> {
     let path_of_lock = path.with_extension("lock");
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        make_folder(folder)?;
+    }
     prepare_file(&path_of_lock)?;
     let failed = |source| OpenError::File { path: path_of_lock.clone(), source };
     let file = OpenOptions::new().write(true).open(&path_of_lock).map_err(failed)?;

@@ -15,21 +15,28 @@
 //!   twice, once with either value of `durable`.
 //! - **Readers** cost nobody else anything: the ring is one, bounded in bytes, and the log has the rest.
 //!
-//! Files: [`event`](Event) and [`query`](EventQuery) are the words, `state.rs` the rules, `log.rs` the tables, `writer.rs`
-//! the thread, `checkpoint.rs` its helper, `ring.rs`, `reader.rs` and `subscription.rs` the way out.
+//! Files: [`event`](Event) and [`query`](EventQuery) are the words, `state.rs` and `retention.rs` the rules, `segments.rs` the
+//! folder, `log.rs` the tables of one segment, `writer.rs` the thread, `checkpoint.rs` and `keeper.rs` its helpers, `ring.rs`,
+//! `reader.rs` and `subscription.rs` the way out.
 
 mod checkpoint;
 mod event;
+mod keeper;
 mod log;
+mod offline;
 mod query;
 mod reader;
+mod retention;
 mod ring;
+mod segments;
 mod shared;
 mod state;
 mod subscription;
+mod survey;
 mod task;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -47,12 +54,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
+pub use offline::{Compaction, Held, compact, files, hold, is_plain};
 pub use query::{EventQuery, Since};
+pub use retention::Retention;
 pub use shared::Stats;
 pub use subscription::Subscription;
+pub use survey::{SegmentView, Survey};
 pub use task::{BusTask, RunError};
 
+use keeper::Keeper;
 use log::Log;
+use segments::Segments;
 use shared::{Progress, Shared};
 use state::BusState;
 use writer::{Entry, GroupLimits, Source, Submission, Writer};
@@ -63,8 +75,13 @@ const QUEUE_UNIT: usize = 4 * 1024;
 /// Where the log is and how much memory the bus may take.
 #[derive(Debug, Clone)]
 pub struct BusConfig {
-    /// The file of the log: `events.db` under `cachedir`.
+    /// The folder of the log: `events` under `cachedir`.
     pub path: PathBuf,
+    /// How large a segment becomes, in bytes (`event_segment_size`). Default 256 MiB: a file that is quickly copied or
+    /// deleted, and thirty of them within the retention.
+    pub segment_bytes: u64,
+    /// How long events are kept.
+    pub retention: Retention,
     /// The newest events kept in memory for live readers, in bytes. Default 32 MiB: some 80,000 beacon events, a second
     /// or so at full speed.
     pub ring_bytes: usize,
@@ -77,10 +94,12 @@ pub struct BusConfig {
 }
 
 impl BusConfig {
-    /// Returns the defaults for a log in this file.
+    /// Returns the defaults for a log in this folder.
     pub fn new(path: impl Into<PathBuf>) -> BusConfig {
         BusConfig {
             path: path.into(),
+            segment_bytes: 256 << 20,
+            retention: Retention::default(),
             ring_bytes: 32 << 20,
             queue_bytes: 32 << 20,
             commit_max_events: 8_192,
@@ -108,6 +127,7 @@ pub enum CommitError {
 pub struct Bus {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    retention: Retention,
 }
 
 /// The way to the writer. Bytes are counted by the semaphore; the channel has a slot for each unit, so it is never full.
@@ -128,23 +148,31 @@ impl Bus {
     /// Opens the log, or makes it. Blocks for a moment; call it while starting.
     pub fn open(config: BusConfig) -> Result<(Bus, BusTask), OpenError> {
         let lock = log::lock(&config.path)?;
-        let (log, tail) = Log::open(&config.path, 0)?;
+        let segments = Segments::open(&config.path)?;
+        let (log, tail) = Log::open(&segments.path(segments.active()), 0)?;
+        segments::sync_folder(&config.path).map_err(|source| OpenError::Folder { path: config.path, source })?;
         let state = BusState::new(tail);
-        let shared = Arc::new(Shared::new(&config.path, config.ring_bytes, state.head()));
+        let shared = Arc::new(Shared::new(segments, config.ring_bytes, state.head()));
         let units = u32::try_from(config.queue_bytes / QUEUE_UNIT).unwrap_or(u32::MAX).max(1);
         // One slot more, for the stop.
         let (sender, receiver) = mpsc::sync_channel(units as usize + 1);
         let queue = Arc::new(Queue { room: Arc::new(Semaphore::new(units as usize)), units, sender });
         let writer = Writer {
-            path: config.path,
+            segment_bytes: config.segment_bytes,
             limits: GroupLimits { events: config.commit_max_events, bytes: config.commit_max_bytes },
             queue: receiver,
             shared: Arc::clone(&shared),
             state,
-            log: Some(log),
+            log: Some(log.with_limit(config.segment_bytes)),
             lock,
+            keeper: Some(Keeper {
+                shared: Arc::clone(&shared),
+                retention: config.retention,
+                queue: Arc::downgrade(&queue),
+            }),
+            rolled: false,
         };
-        let bus = Bus { shared, queue: Arc::clone(&queue) };
+        let bus = Bus { shared, queue: Arc::clone(&queue), retention: config.retention };
         Ok((bus, BusTask { writer, queue }))
     }
 
@@ -183,6 +211,46 @@ impl Bus {
     /// Returns the last offset in the log; 0 if it never had an event.
     pub fn head(&self) -> u64 {
         self.shared.head()
+    }
+
+    /// Finds the first offset that was submitted at this moment or later (microseconds since 1970); with none, the next one
+    /// that will be given out. Nothing if the log cannot be read.
+    pub async fn offset_at(&self, stamp_us: i64) -> Option<u64> {
+        Arc::clone(&self.shared.readers).offset_at(stamp_us, self.head()).await.ok()
+    }
+
+    /// Looks at the newest events. Nothing if the log cannot be read.
+    pub async fn survey(&self) -> Option<Survey> {
+        Arc::clone(&self.shared.readers).survey(self.head()).await.ok()
+    }
+
+    /// Returns the segments there are, oldest first.
+    pub fn segments(&self) -> Vec<SegmentView> {
+        let (segments, head) = (&self.shared.segments, self.head());
+        let view = |segment: &segments::Segment| SegmentView {
+            first: segment.first,
+            last: segment.last.unwrap_or(head),
+            bytes: keeper::bytes(&segments.path(segment.first)),
+            sealed: segment.phase == segments::Phase::Sealed,
+        };
+        segments.all().iter().map(view).collect()
+    }
+
+    /// Applies retention and seals segments now. Blocks for as long as that takes.
+    pub fn compact(&self) -> Compaction {
+        let queue = Arc::downgrade(&self.queue);
+        Keeper { shared: Arc::clone(&self.shared), retention: self.retention, queue }.compact()
+    }
+
+    /// Takes note of how far a reader has come that remembers its place: the next offset it wants. Retention names those
+    /// that it overtakes. Nothing forgets the reader.
+    pub fn note_cursor(&self, name: &str, next: Option<u64>) {
+        self.shared.note_cursor(name, next);
+    }
+
+    /// Returns who remembers a place, with the next offset of each.
+    pub fn cursors(&self) -> BTreeMap<String, u64> {
+        self.shared.cursors()
     }
 
     /// Returns what the bus has done, and how it is.

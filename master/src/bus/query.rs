@@ -1,5 +1,7 @@
 //! What a reader asks for: which tags, and since when.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proto::target::glob::Glob;
 
 /// Which events a reader wants.
@@ -9,6 +11,8 @@ pub struct EventQuery {
     pub tags: Vec<String>,
     /// Where to begin.
     pub since: Since,
+    /// Where to end: with this offset. None reads on for ever.
+    pub until: Option<u64>,
 }
 
 /// Where a reader begins.
@@ -25,21 +29,39 @@ pub enum Since {
 }
 
 /// Compiled tag patterns.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Filter {
     globs: Vec<(String, Glob)>,
+    /// The segment for which the index by tag is known not to pay; 0 is none.
+    scans: AtomicU64,
 }
 
 impl Filter {
     pub(super) fn new(tags: &[String]) -> Filter {
         if tags.iter().any(|tag| tag == "*") {
-            return Filter { globs: Vec::new() };
+            return Filter { globs: Vec::new(), scans: AtomicU64::new(0) };
         }
         let compile = |tag: &String| {
             let glob = Glob::new(tag);
             (glob.literal_prefix(), glob)
         };
-        Filter { globs: tags.iter().map(compile).collect() }
+        Filter { globs: tags.iter().map(compile).collect(), scans: AtomicU64::new(0) }
+    }
+
+    /// Returns the literal texts one of which every wanted tag begins with; nothing if a pattern has none.
+    pub(super) fn prefixes(&self) -> Option<impl Iterator<Item = &str>> {
+        let all = !self.globs.is_empty() && self.globs.iter().all(|(prefix, _)| !prefix.is_empty());
+        all.then(|| self.globs.iter().map(|(prefix, _)| prefix.as_str()))
+    }
+
+    /// Tells whether the index of the segment that begins here is known not to pay.
+    pub(super) fn scans(&self, first: u64) -> bool {
+        self.scans.load(Ordering::Relaxed) == first
+    }
+
+    /// Takes note of that.
+    pub(super) fn set_scans(&self, first: u64) {
+        self.scans.store(first, Ordering::Relaxed);
     }
 
     /// Tells whether a reader wants this tag. The prefix is compared first: it decides most cases at the price of a

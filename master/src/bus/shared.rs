@@ -1,8 +1,7 @@
 //! What the writer and the readers have in common: the ring, the head, the counts.
 
-use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +9,11 @@ use tokio::sync::watch;
 
 use super::reader::Readers;
 use super::ring::Ring;
+use super::segments::Segments;
 
-/// How many commit times are kept for [`Stats`]: a second or so of a busy master.
-const KEPT_COMMITS: usize = 128;
+/// How many commit times are kept for [`Stats`]: enough for the slowest one in a hundred to mean something, some ten
+/// seconds of a busy master.
+const KEPT_COMMITS: usize = 1_024;
 
 /// How far the bus is.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,14 @@ pub(super) struct Shared {
     counters: Mutex<Counters>,
     pub(super) progress: watch::Sender<Progress>,
     pub(super) health: watch::Sender<Option<Arc<str>>>,
+    pub(super) segments: Arc<Segments>,
     pub(super) readers: Arc<Readers>,
+    /// Held while somebody seals or deletes segments: the keeper, or who does not want to wait for it.
+    keeping: Mutex<()>,
+    /// The checkpointer has left the rest of the WAL to the writer.
+    finish_checkpoint: AtomicBool,
+    /// Who reads the log and remembers where: the next offset of each.
+    cursors: Mutex<BTreeMap<String, u64>>,
     /// The most pages the log may have, 0 for no limit: how tests fill a disk.
     max_pages: AtomicU32,
 }
@@ -73,6 +81,8 @@ pub struct Stats {
     pub commits: u64,
     /// The median of the last commit times, fsync included.
     pub commit_p50: Duration,
+    /// All but one in a hundred of the last commit times are shorter.
+    pub commit_p99: Duration,
     /// The longest of the last commit times.
     pub commit_max: Duration,
     /// Events in the ring.
@@ -94,19 +104,28 @@ impl Counters {
 }
 
 impl Shared {
-    pub(super) fn new(path: &Path, ring_bytes: usize, head: u64) -> Shared {
+    pub(super) fn new(segments: Segments, ring_bytes: usize, head: u64) -> Shared {
+        let segments = Arc::new(segments);
         Shared {
             ring: Mutex::new(Ring::new(ring_bytes, head)),
             counters: Mutex::default(),
             progress: watch::Sender::new(Progress { head, stopped: false }),
             health: watch::Sender::new(None),
-            readers: Arc::new(Readers::new(path)),
+            readers: Arc::new(Readers::new(Arc::clone(&segments))),
+            segments,
+            keeping: Mutex::default(),
+            finish_checkpoint: AtomicBool::new(false),
+            cursors: Mutex::default(),
             max_pages: AtomicU32::new(0),
         }
     }
 
     pub(super) fn ring(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keep(&self) -> MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
@@ -128,6 +147,33 @@ impl Shared {
 
     pub(super) fn set_health(&self, degraded: Option<Arc<str>>) {
         self.health.send_replace(degraded);
+    }
+
+    pub(super) fn ask_to_finish_checkpoint(&self) {
+        self.finish_checkpoint.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether the writer was asked, once.
+    pub(super) fn is_to_finish_checkpoint(&self) -> bool {
+        self.finish_checkpoint.load(Ordering::Relaxed) && self.finish_checkpoint.swap(false, Ordering::Relaxed)
+    }
+
+    /// Takes note of how far somebody has read; nothing forgets them.
+    pub(super) fn note_cursor(&self, name: &str, next: Option<u64>) {
+        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        match next {
+            Some(next) => _ = cursors.insert(name.to_owned(), next),
+            None => _ = cursors.remove(name),
+        }
+    }
+
+    pub(super) fn cursors(&self) -> BTreeMap<String, u64> {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Names those who still want something before this offset.
+    pub(super) fn cursors_before(&self, offset: u64) -> Vec<String> {
+        self.cursors().into_iter().filter(|(_, next)| *next < offset).map(|(name, _)| name).collect()
     }
 
     pub(super) fn max_pages(&self) -> u32 {
@@ -159,6 +205,7 @@ impl Shared {
             fell_behind: counters.fell_behind,
             commits: counters.commits,
             commit_p50: times.get(times.len() / 2).copied().unwrap_or_default(),
+            commit_p99: times.get(times.len() * 99 / 100).copied().unwrap_or_default(),
             commit_max: times.last().copied().unwrap_or_default(),
             ring_events,
             ring_bytes,

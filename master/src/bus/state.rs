@@ -219,6 +219,13 @@ impl BusState {
     pub(super) fn stamp_us(&self) -> i64 {
         self.stamp_us
     }
+
+    /// Returns all marks, in the order of their ids: a segment that begins takes them over.
+    pub(super) fn marks(&self) -> impl Iterator<Item = (&MinionId, &SpoolMark)> {
+        let mut ids: Vec<_> = self.marks.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| *id);
+        ids.into_iter().flat_map(|(id, marks)| marks.iter().map(move |mark| (id, mark)))
+    }
 }
 
 #[cfg(test)]

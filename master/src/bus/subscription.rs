@@ -28,6 +28,8 @@ pub struct Subscription {
     progress: watch::Receiver<Progress>,
     place: Place,
     ready: VecDeque<Event>,
+    /// The last offset that is wanted.
+    until: u64,
 }
 
 #[derive(Debug)]
@@ -53,15 +55,20 @@ impl Subscription {
         };
         let filter = Arc::new(Filter::new(&query.tags));
         let progress = shared.progress.subscribe();
-        Subscription { shared, filter, progress, place, ready: VecDeque::new() }
+        let until = query.until.unwrap_or(u64::MAX);
+        Subscription { shared, filter, progress, place, ready: VecDeque::new(), until }
     }
 
-    /// Returns the next event, waiting for it if need be; nothing once the bus has stopped. Durable events come once, in
+    /// Returns the next event, waiting for it if need be; nothing once the bus has stopped or the end that was asked for is
+    /// reached: no event up to it is still to come, whether there was one with exactly this offset or not. Durable events come once, in
     /// order, without a hole. Cancel-safe: an event is lost only by dropping the subscription.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
+            }
+            if self.is_over() {
+                return None;
             }
             tokio::task::coop::consume_budget().await;
             let Progress { head, stopped } = *self.progress.borrow_and_update();
@@ -89,6 +96,14 @@ impl Subscription {
         }
     }
 
+    fn is_over(&self) -> bool {
+        match &self.place {
+            Place::Live { next, .. } | Place::Log(From::Offset(next)) => *next > self.until,
+            Place::Log(From::Stamp(_)) => self.until == 0,
+            Place::Reading { .. } => false,
+        }
+    }
+
     /// Takes from the ring; tells whether anything has changed.
     fn take(&mut self) -> bool {
         let Place::Live { seq, next } = &mut self.place else { return false };
@@ -106,9 +121,11 @@ impl Subscription {
                 if let Some(newest) = self.ready.iter().rev().find(|event| event.durable) {
                     *next = wanted.max(newest.offset + 1);
                 }
-                let filter = &self.filter;
-                self.ready
-                    .retain(|event| (!event.durable || event.offset >= wanted) && filter.wants(event.tag.as_str()));
+                let (filter, until) = (&self.filter, self.until);
+                self.ready.retain(|event| {
+                    let in_place = !event.durable || event.offset >= wanted;
+                    in_place && event.offset <= until && filter.wants(event.tag.as_str())
+                });
                 true
             }
         }
@@ -120,7 +137,7 @@ impl Subscription {
         {
             return Place::Live { seq, next };
         }
-        let page = Arc::clone(&self.shared.readers).page(from, head, Arc::clone(&self.filter));
+        let page = Arc::clone(&self.shared.readers).page(from, head.min(self.until), Arc::clone(&self.filter));
         Place::Reading { from, page: tokio::spawn(page) }
     }
 

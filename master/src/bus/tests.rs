@@ -35,8 +35,20 @@ impl Running {
     }
 }
 
+/// The file of a log's first segment.
+const FIRST: &str = "00000000000000000001.db";
+
+/// Copies a folder, as a power cut right now would leave it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
 fn config(folder: &TempDir) -> BusConfig {
-    BusConfig::new(folder.path().join("cache/events.db"))
+    BusConfig::new(folder.path().join("cache/events"))
 }
 
 fn event(tag: &str, n: u64) -> NewEvent {
@@ -53,7 +65,7 @@ fn load(n: u64, spool: u8) -> Batch {
 }
 
 fn query(tags: &[&str], since: Since) -> EventQuery {
-    EventQuery { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), since }
+    EventQuery { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), since, until: None }
 }
 
 async fn read(subscription: &mut Subscription, count: usize) -> Vec<Event> {
@@ -123,13 +135,10 @@ async fn what_was_acknowledged_is_there_after_a_crash() {
     for n in 1..=50 {
         running.bus.commit(load(n, 1)).await.unwrap();
     }
-    // The files as a power cut right now would leave them.
     let after = TempDir::new().unwrap();
-    for name in ["events.db", "events.db-wal"] {
-        std::fs::copy(folder.path().join("cache").join(name), after.path().join(name)).unwrap();
-    }
+    copy(&folder.path().join("cache/events"), &after.path().join("events"));
     running.stop().await;
-    let running = Running::start(BusConfig::new(after.path().join("events.db")));
+    let running = Running::start(BusConfig::new(after.path().join("events")));
     assert_eq!(all(&running.bus, &[], Since::Start, 50).await, (1..=50).collect::<Vec<_>>());
     assert!(running.bus.commit(load(50, 1)).await.unwrap().duplicate);
     running.stop().await;
@@ -359,23 +368,26 @@ fn refused(path: &Path) -> (OpenError, String) {
 #[test]
 fn a_log_that_cannot_be_used_is_refused_with_a_remedy() {
     let folder = TempDir::new().unwrap();
-    let damaged = folder.path().join("damaged.db");
-    std::fs::write(&damaged, vec![b'x'; 8_192]).unwrap();
-    let (error, text) = refused(&damaged);
+    let segment = |name: &str| {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        folder.path().join(name).join(FIRST)
+    };
+    std::fs::write(segment("damaged"), vec![b'x'; 8_192]).unwrap();
+    let (error, text) = refused(&folder.path().join("damaged"));
     assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
-    assert!(text.contains("damaged.db") && text.contains("move it away"), "{text}");
+    assert!(text.contains(FIRST) && text.contains("move it away"), "{text}");
 
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(matches!(refused(&file.join("events.db")).0, OpenError::Folder { .. }));
-    std::fs::create_dir(folder.path().join("folder.db")).unwrap();
-    assert!(matches!(refused(&folder.path().join("folder.db")).0, OpenError::File { .. }));
+    assert!(matches!(refused(&file.join("events")).0, OpenError::Folder { .. }));
+    std::fs::create_dir(segment("folder")).unwrap();
+    assert!(matches!(refused(&folder.path().join("folder")).0, OpenError::File { .. }));
 
-    let path = folder.path().join("events.db");
+    let path = folder.path().join("events");
     let open = Bus::open(BusConfig::new(&path)).unwrap();
     assert!(matches!(refused(&path).0, OpenError::InUse { .. }));
     drop(open);
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    rusqlite::Connection::open(path.join(FIRST)).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let (error, text) = refused(&path);
     assert!(matches!(error, OpenError::Newer { found: 7, .. }) && text.contains("run the newer Halite"));
 }
@@ -387,8 +399,120 @@ async fn nobody_else_can_read_the_log() {
     running.bus.commit(batch("a", 0..1)).await.unwrap();
     let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("cache"), 0o700);
-    for name in ["cache/events.db", "cache/events.db-wal", "cache/events.db-shm", "cache/events.lock"] {
-        assert_eq!(mode(name), 0o600, "{name}");
+    assert_eq!(mode("cache/events"), 0o700);
+    for end in ["", "-wal", "-shm"] {
+        assert_eq!(mode(&format!("cache/events/{FIRST}{end}")), 0o600, "{end}");
     }
+    assert_eq!(mode("cache/events.lock"), 0o600);
     running.stop().await;
 }
+
+/// Commits until there are so many segments.
+async fn fill(running: &Running, segments: usize) -> u64 {
+    let mut n = 0;
+    while running.bus.shared.segments.all().len() < segments {
+        n += 1;
+        let tag = if n == 7 { "rare/one" } else { "common/many" };
+        let filling = NewEvent { data: vec![0x80; 2_000].into(), ..event(tag, n) };
+        running.bus.commit(Batch { events: vec![filling], mark: None }).await.unwrap();
+    }
+    running.bus.head()
+}
+
+/// Waits until all segments but the active one are sealed.
+fn sealed(bus: &Bus) {
+    while bus.shared.segments.all().iter().any(|segment| segment.phase == segments::Phase::Closed) {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_go_through_segments_as_through_one_log() {
+    let folder = TempDir::new().unwrap();
+    let small = BusConfig { segment_bytes: 100_000, ring_bytes: 0, ..config(&folder) };
+    let running = Running::start(small.clone());
+    running.bus.commit(load(1, 1)).await.unwrap();
+    let head = fill(&running, 4).await;
+    let check = async |bus: &Bus| {
+        let count = usize::try_from(head).unwrap();
+        let events = read(&mut bus.subscribe(query(&[], Since::Start)), count).await;
+        assert_eq!(offsets(&events), (1..=head).collect::<Vec<_>>());
+        let bounded = EventQuery { until: Some(head), ..query(&["rare/*", "none/*"], Since::Start) };
+        let mut rare = bus.subscribe(bounded);
+        assert_eq!(rare.next().await.map(|event| event.offset), Some(8));
+        assert!(rare.next().await.is_none(), "a bounded reader ends");
+        for middle in [1, head / 2, head] {
+            let stamp = events[usize::try_from(middle).unwrap() - 1].stamp_us;
+            let first = events.iter().find(|event| event.stamp_us >= stamp).unwrap().offset;
+            assert_eq!(bus.offset_at(stamp).await, Some(first));
+        }
+        assert_eq!(bus.offset_at(i64::MAX).await, Some(head + 1));
+    };
+    check(&running.bus).await;
+    sealed(&running.bus);
+    check(&running.bus).await;
+    running.stop().await;
+    let running = Running::start(small);
+    assert_eq!(running.bus.head(), head);
+    check(&running.bus).await;
+    assert!(running.bus.commit(load(1, 1)).await.unwrap().duplicate, "the mark went through three segments");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_deletes_the_oldest_and_readers_go_on() {
+    let folder = TempDir::new().unwrap();
+    let retention = Retention { age: None, bytes: Some(350_000) };
+    let running = Running::start(BusConfig { segment_bytes: 100_000, ring_bytes: 0, retention, ..config(&folder) });
+    let bus = &running.bus;
+    bus.note_cursor("slow", Some(3));
+    bus.note_cursor("quick", Some(u64::MAX));
+    let mut told = bus.subscribe(query(&["halite/bus/retention"], Since::Now));
+    while bus.shared.segments.find(1).is_some_and(|segment| segment.first == 1) {
+        bus.commit(batch("common/many", 0..20)).await.unwrap();
+    }
+    let told = &read(&mut told, 1).await[0].map().unwrap();
+    assert_eq!((told.at("first"), told.text("reason")), (Some(&Value::from(1)), Some("bytes")));
+    assert_eq!(told.at("behind"), Some(&Value::from(vec!["slow"])));
+    let last = told.at("last").and_then(Value::as_u64).unwrap();
+    let oldest = bus.shared.segments.all()[0].first;
+    assert!(oldest > last);
+    let first = all(bus, &[], Since::Offset(1), 1).await[0];
+    assert!(first >= oldest, "{first} {oldest}");
+    let gone = EventQuery { until: Some(last), ..query(&[], Since::Start) };
+    assert!(bus.subscribe(gone).next().await.is_none(), "what is deleted is not waited for");
+    let head = bus.head();
+    running.stop().await;
+    assert_eq!(Bus::open(config(&folder)).unwrap().0.head(), head);
+}
+
+#[tokio::test]
+async fn a_bounded_reader_ends_where_it_was_told() {
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(config(&folder));
+    let bus = &running.bus;
+    bus.commit(batch("a", 0..10)).await.unwrap();
+    let until = |since, until| EventQuery { until: Some(until), ..query(&["a"], since) };
+    for (since, end, expected) in [
+        (Since::Start, 0, vec![]),
+        (Since::Start, 2, vec![1, 2]),
+        (Since::Offset(9), 10, vec![9, 10]),
+        (Since::Offset(11), 10, vec![]),
+        (Since::Now, 10, vec![]),
+        (Since::Stamp(i64::MAX), 10, vec![]),
+        (Since::Stamp(0), 1, vec![1]),
+    ] {
+        let mut reader = bus.subscribe(until(since, end));
+        let mut got = Vec::new();
+        while let Some(event) = reader.next().await {
+            got.push(event.offset);
+        }
+        assert_eq!(got, expected, "{since:?} {end}");
+    }
+    let mut ahead = bus.subscribe(until(Since::Now, 12));
+    bus.commit(batch("b", 0..5)).await.unwrap();
+    assert!(ahead.next().await.is_none(), "the end may be an event that is not wanted");
+    running.stop().await;
+}
+
+mod load;

@@ -3,20 +3,22 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::event::{Batch, Committed, Event};
-use super::log::{self, Log};
+use super::keeper::{Keeper, Stop};
+use super::log::{self, Log, OpenError, Rolled};
 use super::state::{BusState, Plan, Tail, Verdict};
 use super::{CommitError, Shared, checkpoint};
 
-/// How many bytes are written between two nudges of the checkpointer.
-const CHECKPOINT_EVERY: usize = 8 * 1024 * 1024;
+/// How many bytes are written between two nudges of the checkpointer. Little at a time: the disk that syncs what it has
+/// moved is the one that commits wait for.
+const CHECKPOINT_EVERY: usize = 1024 * 1024;
 
 /// What comes through the queue.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ pub(super) struct GroupLimits {
 
 /// The writer, before and while it runs.
 pub(super) struct Writer {
-    pub(super) path: PathBuf,
+    pub(super) segment_bytes: u64,
     pub(super) limits: GroupLimits,
     pub(super) queue: Receiver<Entry>,
     pub(super) shared: Arc<Shared>,
@@ -64,6 +66,16 @@ pub(super) struct Writer {
     pub(super) log: Option<Log>,
     /// Held as long as this process may write.
     pub(super) lock: File,
+    /// Looks after complete segments, once it runs.
+    pub(super) keeper: Option<Keeper>,
+    /// A segment was completed: the keeper does not know yet.
+    pub(super) rolled: bool,
+}
+
+/// How the helpers are woken. One nudge waiting is as good as many.
+struct Nudges {
+    checkpoint: SyncSender<()>,
+    keeper: SyncSender<()>,
 }
 
 /// Why the writer woke up.
@@ -76,24 +88,24 @@ enum Wake {
 impl Writer {
     /// Works until it is told to stop, or until nobody is left who could tell it anything.
     pub(super) fn run(mut self) {
-        // One nudge waiting is as good as many.
-        let (nudge, nudges) = mpsc::sync_channel(1);
-        let path = self.path.clone();
-        let checkpointer =
-            std::thread::Builder::new().name("bus-checkpoint".into()).spawn(move || checkpoint::run(path, nudges));
-        if let Err(error) = &checkpointer {
-            tracing::error!(%error, "cannot start the checkpointer, the event log's WAL will grow");
-        }
-        self.work(&nudge);
-        drop(nudge);
-        if let Ok(thread) = checkpointer
-            && thread.join().is_err()
-        {
-            tracing::error!("the checkpointer of the event log has panicked");
+        let (checkpoint, of_checkpoint) = mpsc::sync_channel(1);
+        let (keeper, of_keeper) = mpsc::sync_channel(1);
+        let (shared, kept, stop) = (Arc::clone(&self.shared), self.keeper.take(), Arc::new(Stop::default()));
+        let stopped = Arc::clone(&stop);
+        let helpers = [
+            spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint)),
+            spawn("bus-keeper", move || kept.iter().for_each(|keeper| keeper.run(&of_keeper, &stopped))),
+        ];
+        self.work(&Nudges { checkpoint, keeper });
+        stop.ask();
+        for helper in helpers.into_iter().flatten() {
+            if helper.join().is_err() {
+                tracing::error!("a helper of the event log has panicked");
+            }
         }
     }
 
-    fn work(&mut self, nudge: &SyncSender<()>) {
+    fn work(&mut self, nudges: &Nudges) {
         let started = Instant::now();
         let mut written = 0;
         let mut stopping = false;
@@ -114,7 +126,10 @@ impl Writer {
                     if written >= CHECKPOINT_EVERY {
                         written = 0;
                         // Full means that it is about to look anyway.
-                        let _ = nudge.try_send(());
+                        let _ = nudges.checkpoint.try_send(());
+                    }
+                    if std::mem::take(&mut self.rolled) {
+                        let _ = nudges.keeper.try_send(());
                     }
                 }
             }
@@ -163,7 +178,29 @@ impl Writer {
         (group, bytes, false)
     }
 
+    /// Begins the next segment if this one is full, and the WAL anew if the checkpointer asks for it.
+    fn turn_over(&mut self, at_us: i64, now: Duration) {
+        let Some(log) = &self.log else { return };
+        if self.shared.is_to_finish_checkpoint()
+            && let Err(error) = log.finish_checkpoint()
+        {
+            // What is wrong with the disk shows when something is committed.
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot finish a checkpoint");
+        }
+        let Some(log) = self.log.take_if(|log| log.is_full(at_us)) else { return };
+        match log.roll(&self.shared.segments, &self.state, self.shared.max_pages(), |_| Ok(())) {
+            Rolled::New(log) => {
+                self.shared.segments.push(self.state.head() + 1);
+                self.rolled = true;
+                self.log = Some(log.with_limit(self.segment_bytes));
+            }
+            Rolled::Kept(log) => self.log = Some(log),
+            Rolled::Broken(error) => self.degrade(now, said(&error)),
+        }
+    }
+
     fn commit(&mut self, group: Vec<Submission>, now: Duration) {
+        self.turn_over(group.first().map_or(0, |first| first.at_us), now);
         let Some(log) = &mut self.log else {
             return self.refuse(group);
         };
@@ -173,7 +210,8 @@ impl Writer {
         match outcome {
             Ok(()) => self.acknowledge(group, plan, began.elapsed()),
             Err(error) => {
-                self.degrade(now, log::reason(&self.path, &error));
+                let path = self.shared.segments.path(self.shared.segments.active());
+                self.degrade(now, log::reason(&path, &error));
                 self.refuse(group);
             }
         }
@@ -253,15 +291,19 @@ impl Writer {
 
     /// Opens the log anew and writes something, to see that it works; else says why not.
     fn reopen(&self) -> Result<(Log, Tail), String> {
-        if !self.path.exists() {
-            return Err(format!("the event log {} is gone; put it back, or restart the master", self.path.display()));
+        let segments = &self.shared.segments;
+        let path = segments.path(segments.active());
+        if !path.exists() {
+            return Err(format!("the event log {} is gone; put it back, or restart the master", path.display()));
         }
-        let (mut log, tail) = Log::open(&self.path, self.shared.max_pages()).map_err(|error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            format!("{error} ({source})")
-        })?;
-        log.probe().map_err(|error| log::reason(&self.path, &error))?;
-        Ok((log, tail))
+        // A segment may have been begun by the write that failed.
+        segments
+            .refresh()
+            .map_err(|error| format!("the event log cannot be read ({error}); check {}", path.display()))?;
+        let path = segments.path(segments.active());
+        let (mut log, tail) = Log::open(&path, self.shared.max_pages()).map_err(|error| said(&error))?;
+        log.probe().map_err(|error| log::reason(&path, &error))?;
+        Ok((log.with_limit(self.segment_bytes), tail))
     }
 
     fn recover(&mut self, now: Duration) {
@@ -293,6 +335,20 @@ impl Drop for Writer {
         self.log = None;
         let _ = self.lock.unlock();
     }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    if let Err(error) = &spawned {
+        tracing::error!(%error, name, "cannot start a helper of the event log: it will only grow");
+    }
+    spawned.ok()
+}
+
+/// Says what is wrong, in one line.
+fn said(error: &OpenError) -> String {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    format!("{error} ({source})")
 }
 
 /// Takes the events that a verdict has let in out of their batch.

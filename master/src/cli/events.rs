@@ -1,5 +1,9 @@
 //! `halite events`: the bus, as it happens or from the log.
 
+mod stats;
+
+use std::time::Duration;
+
 use clap::ValueEnum as _;
 use proto::value::Value;
 use render::output::{Format, event};
@@ -9,30 +13,65 @@ use super::exit::{self, Usage};
 use super::globals::Globals;
 use super::out::{Out, tell};
 use super::span;
-use crate::api::client::Client;
+use crate::api::client::{Client, Events};
 use crate::api::events::EventView;
 
 /// Show events as they happen, or from the log
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   halite events
   halite events --tag 'salt/beacon/*' --since 2h
   halite events --tag 'salt/job/*/ret/*' --count 1 --out jsonl
-  halite events --since start --follow --out plain")]
+  halite events --since start --follow --out plain
+  halite events --since 1d --until 12h --tag 'salt/auth'
+  halite events --cursor shipper --since start --out jsonl >> events.jsonl
+  halite events stats
+  halite events cursors",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct EventsArgs {
+    #[command(subcommand)]
+    verb: Option<EventsVerb>,
     /// Only events whose tag matches this pattern; may be given several times
     #[arg(long = "tag", value_name = "GLOB")]
     tags: Vec<String>,
     /// Begin here: an offset, 30s, 15m, 2h, 1d ago, a stamp, or `start`; without --follow, end with the newest event
     #[arg(long, value_name = "SINCE")]
     since: Option<String>,
+    /// End here: an offset, or the last event before 30s, 15m, 2h, 1d ago or a stamp
+    #[arg(long, value_name = "UNTIL", conflicts_with = "follow")]
+    until: Option<String>,
+    /// Go on behind the last event that the reader of this name has printed; a new one begins at --since, or now
+    #[arg(long, value_name = "NAME")]
+    cursor: Option<String>,
     /// End after so many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// With --since: go on with new events
+    /// With --since or --cursor: go on with new events
     #[arg(long, short = 'f')]
     follow: bool,
 }
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum EventsVerb {
+    /// List the cursors of readers and how far each is behind, or delete some
+    #[command(after_help = "Examples:\n  halite events cursors\n  halite events cursors --delete shipper")]
+    Cursors {
+        /// Forget this cursor; may be given several times
+        #[arg(long = "delete", value_name = "NAME")]
+        delete: Vec<String>,
+    },
+    /// Show what the log consists of: rates and bytes by class of tag, segments, cursors
+    #[command(after_help = "Example:\n  halite events stats --out json")]
+    Stats,
+}
+
+/// After how many printed events a cursor is moved: as many may come twice after a crash.
+const ACKNOWLEDGE_EVERY: usize = 256;
+
+/// After what time it is moved at the latest.
+const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(500);
 
 /// How events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -57,8 +96,10 @@ pub(super) struct Reading {
     pub(super) tags: Vec<String>,
     /// Where to begin, as the API takes it.
     pub(super) since: String,
-    /// Whether to end with the newest event.
-    pub(super) ends_at_head: bool,
+    /// Where to end, as the API takes it; none goes on for ever.
+    pub(super) until: Option<String>,
+    /// The cursor to go on behind, and to move.
+    pub(super) cursor: Option<String>,
     /// After how many events to end.
     pub(super) count: Option<u64>,
     /// How to print them.
@@ -73,21 +114,34 @@ impl EventsArgs {
             Some(name) => Layout::from_str(name, false)
                 .map_err(|_| Usage(format!("events are printed pretty, plain, jsonl or json; not {name}")))?,
         };
-        let since = self.since.as_deref().map(|text| span::since(text, OffsetDateTime::now_utc()));
-        let since = since.transpose().map_err(Usage)?;
-        let ends_at_head = since.is_some() && !self.follow;
-        if layout == Layout::Json && !ends_at_head && self.count.is_none() {
+        let moment = |text: &Option<String>| {
+            text.as_deref().map(|text| span::since(text, OffsetDateTime::now_utc())).transpose().map_err(Usage)
+        };
+        let (since, until) = (moment(&self.since)?, moment(&self.until)?);
+        if until.as_deref().is_some_and(|until| matches!(until, "start" | "now")) {
+            return Err(Usage("--until takes an offset, a span or a stamp; without it a reading ends now".to_owned()));
+        }
+        let ends = (since.is_some() || self.cursor.is_some()) && !self.follow;
+        let until = until.or_else(|| ends.then(|| "head".to_owned()));
+        if layout == Layout::Json && until.is_none() && self.count.is_none() {
             return Err(Usage(
                 "--out json needs an end: give --count, or --since without --follow; or take jsonl".to_owned(),
             ));
         }
-        let since = since.unwrap_or_else(|| "now".to_owned());
-        Ok(Reading { tags: self.tags.clone(), since, ends_at_head, count: self.count, layout })
+        // What has an end and no beginning begins with the oldest event.
+        let begin = if self.until.is_some() && self.cursor.is_none() { "start" } else { "now" };
+        let since = since.unwrap_or_else(|| begin.to_owned());
+        Ok(Reading { tags: self.tags.clone(), since, until, cursor: self.cursor.clone(), count: self.count, layout })
     }
 }
 
 /// Prints events.
 pub(super) async fn run(globals: &Globals, args: &EventsArgs) -> anyhow::Result<u8> {
+    match &args.verb {
+        Some(EventsVerb::Cursors { delete }) => return cursors(globals, delete).await,
+        Some(EventsVerb::Stats) => return stats(globals).await,
+        None => {}
+    }
     let reading = args.reading(globals.output.out.as_deref())?;
     let mut out = Out::without_format(&globals.output)?;
     read(&globals.client()?, &reading, &mut out).await
@@ -98,35 +152,111 @@ pub(super) async fn read(client: &Client, reading: &Reading, out: &mut Out) -> a
     if reading.count == Some(0) {
         return Ok(exit::OK);
     }
-    let until = reading.ends_at_head.then_some("head");
-    let mut events = client.events(&reading.tags, &reading.since, until).await?;
+    let mut events =
+        client.events_of(&reading.tags, &reading.since, reading.until.as_deref(), reading.cursor.as_deref()).await?;
+    let mut place = Place { client, name: reading.cursor.as_deref(), printed: None, count: 0 };
+    let mut collected = Vec::new();
+    let printed = pump(&mut events, reading, &mut place, out, &mut collected).await;
+    if reading.layout == Layout::Json && printed.is_ok() {
+        out.text(&render::output::render(Format::Json, &Value::List(collected), out.style()))?;
+    }
+    // Also when printing has failed: what went out before is not to come again.
+    place.acknowledge().await?;
+    printed
+}
+
+/// Prints events until the end of the reading; returns the exit code.
+async fn pump(
+    events: &mut Events,
+    reading: &Reading,
+    place: &mut Place<'_>,
+    out: &mut Out,
+    collected: &mut Vec<Value>,
+) -> anyhow::Result<u8> {
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    let mut collected = Vec::new();
     let mut left = reading.count;
-    let mut code = exit::OK;
     while left != Some(0) {
         let event = tokio::select! {
             event = events.next() => event?,
-            _ = &mut interrupt => {
-                code = exit::INTERRUPTED;
-                break;
+            _ = &mut interrupt => return Ok(exit::INTERRUPTED),
+            () = tokio::time::sleep(ACKNOWLEDGE_AFTER), if place.is_behind(reading.layout) => {
+                place.acknowledge().await?;
+                continue;
             }
         };
         let Some(event) = event else {
-            if !reading.ends_at_head {
-                tell("the master has stopped\n");
-                code = exit::UNREACHABLE;
+            if reading.until.is_some() {
+                break;
             }
-            break;
+            tell("the master has stopped\n");
+            return Ok(exit::UNREACHABLE);
         };
-        print(&event, reading.layout, out, &mut collected)?;
+        print(&event, reading.layout, out, collected)?;
+        place.printed(event.offset);
+        if place.count >= ACKNOWLEDGE_EVERY && reading.layout != Layout::Json {
+            place.acknowledge().await?;
+        }
         left = left.map(|left| left - 1);
     }
-    if reading.layout == Layout::Json {
-        out.text(&render::output::render(Format::Json, &Value::List(collected), out.style()))?;
+    Ok(exit::OK)
+}
+
+/// Where a reader with a name is.
+struct Place<'a> {
+    client: &'a Client,
+    name: Option<&'a str>,
+    /// The last event that went out and that the master does not know of.
+    printed: Option<u64>,
+    count: usize,
+}
+
+impl Place<'_> {
+    fn printed(&mut self, offset: u64) {
+        if self.name.is_some() {
+            (self.printed, self.count) = (Some(offset), self.count + 1);
+        }
     }
-    Ok(code)
+
+    /// Tells whether there is something to say. One JSON document is out only at its end.
+    fn is_behind(&self, layout: Layout) -> bool {
+        self.printed.is_some() && layout != Layout::Json
+    }
+
+    async fn acknowledge(&mut self) -> anyhow::Result<()> {
+        if let (Some(name), Some(offset)) = (self.name, self.printed) {
+            self.client.advance_cursor(name, offset).await?;
+            (self.printed, self.count) = (None, 0);
+        }
+        Ok(())
+    }
+}
+
+async fn cursors(globals: &Globals, delete: &[String]) -> anyhow::Result<u8> {
+    let mut out = Out::open(globals)?;
+    let client = globals.client()?;
+    for name in delete {
+        client.delete_cursor(name).await?;
+        tell(&format!("cursor {name} is deleted\n"));
+    }
+    if delete.is_empty() {
+        let cursors = client.cursors().await?;
+        match out.format() {
+            Some(format) => out.value(format, &Value::from_json(&cursors))?,
+            None => out.text(&stats::cursors(&cursors))?,
+        }
+    }
+    Ok(exit::OK)
+}
+
+async fn stats(globals: &Globals) -> anyhow::Result<u8> {
+    let mut out = Out::open(globals)?;
+    let stats = globals.client()?.event_stats().await?;
+    match out.format() {
+        Some(format) => out.value(format, &Value::from_json(&stats))?,
+        None => out.text(&stats::text(&stats))?,
+    }
+    Ok(exit::OK)
 }
 
 fn print(event: &EventView, layout: Layout, out: &mut Out, collected: &mut Vec<Value>) -> std::io::Result<()> {
@@ -150,19 +280,25 @@ mod tests {
     use super::*;
 
     fn args(since: Option<&str>, count: Option<u64>, follow: bool) -> EventsArgs {
-        EventsArgs { tags: Vec::new(), since: since.map(str::to_owned), count, follow }
+        let since = since.map(str::to_owned);
+        EventsArgs { verb: None, tags: Vec::new(), since, until: None, cursor: None, count, follow }
     }
 
     #[test]
     fn a_reading_of_the_log_ends_and_a_live_one_does_not() {
-        let check = |args: EventsArgs, since: &str, ends: bool| {
+        let check = |args: EventsArgs, since: &str, until: Option<&str>| {
             let reading = args.reading(None).unwrap();
-            assert_eq!((reading.since.as_str(), reading.ends_at_head), (since, ends));
+            assert_eq!((reading.since.as_str(), reading.until.as_deref()), (since, until));
         };
-        check(args(None, None, false), "now", false);
-        check(args(Some("start"), None, false), "start", true);
-        check(args(Some("17"), None, true), "17", false);
+        check(args(None, None, false), "now", None);
+        check(args(Some("start"), None, false), "start", Some("head"));
+        check(args(Some("17"), None, true), "17", None);
+        check(EventsArgs { until: Some("9".into()), ..args(None, None, false) }, "start", Some("9"));
+        check(EventsArgs { until: Some("9".into()), ..args(Some("7"), None, false) }, "7", Some("9"));
+        check(EventsArgs { cursor: Some("c".into()), ..args(None, None, false) }, "now", Some("head"));
+        check(EventsArgs { cursor: Some("c".into()), ..args(Some("start"), None, true) }, "start", None);
         assert!(args(Some("x"), None, false).reading(None).is_err());
+        assert!(EventsArgs { until: Some("start".into()), ..args(None, None, false) }.reading(None).is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The command line: a client of the API, one file per verb. It knows `api`'s client and views, nothing behind them.
+//! The command line: a client of the API, one file per verb. It knows `api`'s client and views, nothing behind them;
+//! `store` works on the master's files.
 //!
 //! `halite TARGET FUN [ARGS]…` publishes a job; a first word that is a verb does what the verb says. Started under the
 //! names `salt`, `salt-key`, `salt-run` and `salt-call` it takes their options and prints their texts (`salt`).
@@ -27,6 +28,7 @@ mod returns;
 mod run;
 mod salt;
 mod span;
+mod store;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -81,5 +83,6 @@ async fn perform(globals: &Globals, task: Task) -> anyhow::Result<u8> {
         Task::Reactor(args) => reactor::run(globals, args).await,
         Task::Reload(_) => reload::run(globals).await,
         Task::Run(args) => run::run(globals, &args).await,
+        Task::Store(args) => store::run(globals, args).await,
     }
 }

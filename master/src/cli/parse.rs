@@ -11,7 +11,7 @@ use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser};
 use super::globals::Globals;
 use super::job::JobArgs;
 use super::salt;
-use super::{completions, demo, doctor, events, jobs, key, man, minions, reactor, reload, run};
+use super::{completions, demo, doctor, events, jobs, key, man, minions, reactor, reload, run, store};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub(super) enum Task {
     Reactor(reactor::ReactorArgs),
     Reload(reload::ReloadArgs),
     Run(run::RunArgs),
+    Store(store::StoreArgs),
 }
 
 /// What is to be done, and how.
@@ -75,6 +76,7 @@ enum Verb {
     Reactor(reactor::ReactorArgs),
     Reload(reload::ReloadArgs),
     Run(run::RunArgs),
+    Store(store::StoreArgs),
 }
 
 impl From<Verb> for Task {
@@ -91,6 +93,7 @@ impl From<Verb> for Task {
             Verb::Reactor(args) => Task::Reactor(args),
             Verb::Reload(args) => Task::Reload(args),
             Verb::Run(args) => Task::Run(args),
+            Verb::Store(args) => Task::Store(args),
         }
     }
 }

@@ -74,7 +74,7 @@ fn state_event(typed: Typed) -> Result<Reading, Usage> {
     };
     // Below zero means for ever.
     let count = given.at("count").and_then(Value::as_u64);
-    Ok(Reading { tags: vec![tag], since: "now".to_owned(), ends_at_head: false, count, layout })
+    Ok(Reading { tags: vec![tag], since: "now".to_owned(), until: None, cursor: None, count, layout })
 }
 
 #[cfg(test)]

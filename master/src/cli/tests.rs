@@ -225,7 +225,12 @@ impl Ask for Door {
             event.offset >= first && (globs.is_empty() || globs.iter().any(|glob| glob.matches(event.tag.as_str())))
         };
         let log: Vec<Event> = self.log.lock().unwrap().iter().filter(|event| wanted(event)).cloned().collect();
-        Ok(Box::pin(futures_util::stream::iter(log).chain(futures_util::stream::pending())))
+        let log = futures_util::stream::iter(log);
+        // As the bus does: only what has no end goes on.
+        if query.until.is_some() {
+            return Ok(Box::pin(log));
+        }
+        Ok(Box::pin(log.chain(futures_util::stream::pending())))
     }
 }
 

@@ -13,6 +13,8 @@
 mod guards;
 mod keys;
 mod known;
+mod log;
+mod unit;
 mod watch;
 
 use std::collections::HashMap;
@@ -160,7 +162,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         ping: options.seconds("ping_interval_s", 15)?,
         log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
         keys: keys::read(&options, &paths)?,
-        bus: BusConfig::new(paths.cachedir.join("events.db")),
+        bus: log::read(&options, &paths)?,
         jobs: JobsConfig {
             path: paths.cachedir.join("jobs.db"),
             ttl: options.seconds("job_ttl", 60)?,

@@ -101,6 +101,23 @@ impl JobCache {
         write().map_err(|source| CacheError { path, source })
     }
 
+    /// Forgets the jobs whose first event is older than this offset, and gives the room back; returns how many.
+    pub(super) fn compact(&mut self, oldest: u64) -> Result<usize, CacheError> {
+        let path = self.path.display().to_string();
+        let mut forget = || {
+            let tx = self.db.transaction()?;
+            for table in ["returns", "recipients", "live"] {
+                let sql = format!("DELETE FROM {table} WHERE jid IN (SELECT jid FROM jobs WHERE offset < ?1)");
+                tx.execute(&sql, params![signed(oldest)])?;
+            }
+            let forgotten = tx.execute("DELETE FROM jobs WHERE offset < ?1", params![signed(oldest)])?;
+            tx.commit()?;
+            self.db.execute_batch("VACUUM")?;
+            Ok(forgotten)
+        };
+        forget().map_err(|source| CacheError { path, source })
+    }
+
     /// Remembers until when a job may be caught up.
     pub(super) fn remember(&self, jid: &Jid, serial: u64, expires_ms: u64) -> Result<(), CacheError> {
         let args = params![jid.as_str(), signed(serial), signed(expires_ms)];

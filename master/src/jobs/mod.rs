@@ -46,6 +46,11 @@ const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
 /// How long a listing waits until the job cache has seen all that was logged before it was asked.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
+/// Forgets the jobs in a job cache whose events are no longer in the log, and shrinks it; returns how many.
+pub fn compact(path: &std::path::Path, oldest: u64) -> Result<usize, CacheError> {
+    cache::JobCache::open(path)?.compact(oldest)
+}
+
 /// How jobs are run.
 #[derive(Debug, Clone)]
 pub struct JobsConfig {
@@ -121,6 +126,14 @@ impl Jobs {
         let down = self.parts.registry.down_among(&minions);
         self.parts.registry.deliver(&minions, &Bytes::from(publish.encode()));
         Ok(Published { jid, minions, missing, down, offset })
+    }
+
+    /// Forgets the jobs whose events are older than this offset; returns how many.
+    pub async fn compact(&self, oldest: u64) -> Result<usize, CommandError> {
+        let path = self.parts.config.path.clone();
+        let done = tokio::task::spawn_blocking(move || compact(&path, oldest)).await;
+        let done = done.map_err(|_| CommandError::Busy("the master is stopping; ask again in a moment".into()))?;
+        done.map_err(|error| CommandError::Internal(format!("failed to {:#}", anyhow::Error::from(error))))
     }
 
     /// Makes a jid that no other job has.

@@ -12,6 +12,9 @@ const BATCH: usize = 1_000;
 /// After how many events without a job the cursor is stored all the same, so that a restart need not read them again.
 const STORE_CURSOR_EVERY: u64 = 10_000;
 
+/// The name of this reader of the log, for those who ask how far it is.
+const CURSOR: &str = "jobs";
+
 /// The consumer of the log that keeps the job cache.
 pub(super) struct Projection {
     cache: Option<JobCache>,
@@ -27,7 +30,8 @@ pub(super) struct Projection {
 impl Projection {
     pub(super) fn new(cache: JobCache, bus: Bus, projected: watch::Sender<u64>) -> Result<Projection, CacheError> {
         let next = cache.next_offset()?;
-        let events = bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Offset(next) });
+        bus.note_cursor(CURSOR, Some(next));
+        let events = bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Offset(next), until: None });
         Ok(Projection { cache: Some(cache), events, bus, projected, next, stored: next })
     }
 
@@ -75,6 +79,7 @@ impl Projection {
             self.store(batch).await?;
             self.stored = self.next;
         }
+        self.bus.note_cursor(CURSOR, Some(self.next));
         self.projected.send_replace(last);
         Ok(())
     }

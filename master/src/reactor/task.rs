@@ -38,6 +38,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait before the outbox is written again after it failed.
 const DISK_WAIT: Duration = Duration::from_secs(1);
 
+/// The name of this reader of the log, for those who ask how far it is.
+const CURSOR: &str = "reactor";
+
 /// Why the reactor has ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -86,6 +89,7 @@ impl ReactorTask {
             cursor = bus.head();
             outbox.store_cursor(cursor)?;
         }
+        bus.note_cursor(CURSOR, Some(cursor + 1));
         let mut state = ReactorState::new(cursor, outbox.causes()?, loaded.borrow().guards);
         let max_age = i64::try_from(loaded.borrow().max_age.as_micros()).unwrap_or(i64::MAX);
         state.note_outage(bus.head(), now_us().saturating_sub(max_age));
@@ -104,7 +108,7 @@ impl ReactorTask {
                 return Ok(());
             }
         }
-        let query = EventQuery { tags: Vec::new(), since: Since::Offset(self.state.cursor() + 1) };
+        let query = EventQuery { tags: Vec::new(), since: Since::Offset(self.state.cursor() + 1), until: None };
         let mut events = self.bus.subscribe(query);
         let mut tick = interval(STORE_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,6 +160,7 @@ impl ReactorTask {
             report::skipped(&self.bus, &skipped, loaded.max_age.as_secs());
         }
         self.state.advance(event.offset);
+        self.bus.note_cursor(CURSOR, Some(event.offset + 1));
         if self.state.unstored_count() >= STORE_AFTER {
             self.store_cursor().await?;
         }

@@ -137,7 +137,7 @@ impl Ask for FakeDoor {
 
 /// Starts a bus under a folder. It commits until the test's runtime ends or the sender says stop.
 pub(crate) fn bus(folder: &Path) -> (Bus, watch::Sender<bool>) {
-    let (bus, task) = Bus::open(BusConfig::new(folder.join("events.db"))).unwrap();
+    let (bus, task) = Bus::open(BusConfig::new(folder.join("events"))).unwrap();
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(task.run(stopped));
     (bus, stop)
@@ -145,7 +145,7 @@ pub(crate) fn bus(folder: &Path) -> (Bus, watch::Sender<bool>) {
 
 /// Subscribes to the tags of a glob, from the first event on.
 pub(crate) fn events(bus: &Bus, tag: &str) -> Subscription {
-    bus.subscribe(EventQuery { tags: vec![tag.to_owned()], since: Since::Start })
+    bus.subscribe(EventQuery { tags: vec![tag.to_owned()], since: Since::Start, until: None })
 }
 
 /// Returns the next event's tag and data, without `_stamp`.

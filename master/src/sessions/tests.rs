@@ -41,7 +41,7 @@ impl Master {
     async fn start() -> Master {
         let dir = tempfile::tempdir().unwrap();
         let (watch, stops) = tokio::sync::watch::channel(false);
-        let (bus, task) = Bus::open(BusConfig::new(dir.path().join("events.db"))).unwrap();
+        let (bus, task) = Bus::open(BusConfig::new(dir.path().join("events"))).unwrap();
         tokio::spawn(task.run(stops.clone()));
         let (keys, task) = Keys::open(KeysConfig::new(dir.path().join("pki"))).unwrap();
         tokio::spawn(task.run(stops));
@@ -102,7 +102,7 @@ impl Master {
 
     /// Returns the first event from the start whose tag matches.
     async fn event(&self, tag: &str) -> Map {
-        let mut events = self.bus.subscribe(EventQuery { tags: vec![tag.into()], since: Since::Start });
+        let mut events = self.bus.subscribe(EventQuery { tags: vec![tag.into()], since: Since::Start, until: None });
         let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("the event comes").unwrap();
         event.map().unwrap()
     }
@@ -111,7 +111,7 @@ impl Master {
     async fn count(&self, tag: &str) -> usize {
         let marker = proto::tag::Tag::parse("test/marker").unwrap();
         let until = self.bus.fire(marker, &Map::new()).await.unwrap();
-        let mut events = self.bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Start });
+        let mut events = self.bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Start, until: None });
         let mut count = 0;
         while let Some(event) = events.next().await {
             count += usize::from(event.tag.as_str() == tag);

@@ -1,0 +1,76 @@
+//! The log as files, for those who handle them while its master is away, or read them beside it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use super::keeper::{Keeper, Stop};
+use super::log::{self, Log, OpenError};
+use super::retention::Retention;
+use super::segments::{self, Phase, Segments};
+use super::shared::Shared;
+
+/// The lock of a log: as long as this lives, no master can start on it.
+#[derive(Debug)]
+#[must_use = "the lock ends with it"]
+pub struct Held(#[expect(dead_code, reason = "the lock is the file being open")] File);
+
+/// What compacting the log has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// How many segments were deleted.
+    pub deleted: usize,
+    /// How many were sealed.
+    pub sealed: usize,
+    /// The oldest offset that may still be there.
+    pub oldest: u64,
+}
+
+/// Returns the segments of a log, oldest first, each with its first offset. A folder that is not there has none.
+pub fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let firsts = match segments::firsts(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    Ok(firsts.into_iter().map(|first| (first, segments::path(folder, first))).collect())
+}
+
+/// Tells whether a database is one complete file that nobody writes any more.
+pub fn is_plain(path: &Path) -> bool {
+    segments::is_sealed(path) && !segments::beside(path, "-wal").exists()
+}
+
+/// Takes the log, so that no master uses it.
+pub fn hold(folder: &Path) -> Result<Held, OpenError> {
+    log::lock(folder).map(Held)
+}
+
+/// Applies retention and seals what is not sealed yet. No master may be running.
+pub fn compact(folder: &Path, retention: Retention) -> Result<Compaction, OpenError> {
+    let _held = hold(folder)?;
+    let segments = Segments::open(folder)?;
+    let path = segments.path(segments.active());
+    let (log, tail) = Log::open(&path, 0)?;
+    log.close().map_err(|source| OpenError::Unusable { path, source })?;
+    let shared = Arc::new(Shared::new(segments, 0, tail.head));
+    Ok(Keeper { shared, retention, queue: Weak::new() }.compact())
+}
+
+impl Keeper {
+    /// Does at once what is otherwise done in its time.
+    pub(super) fn compact(&self) -> Compaction {
+        let count = |phase: Option<Phase>| {
+            self.shared.segments.all().iter().filter(|segment| phase.is_none_or(|phase| segment.phase == phase)).count()
+        };
+        let before = count(None);
+        self.retain();
+        let (kept, closed) = (count(None), count(Some(Phase::Closed)));
+        self.seal(&Stop::default());
+        Compaction {
+            deleted: before.saturating_sub(kept),
+            sealed: closed.saturating_sub(count(Some(Phase::Closed))),
+            oldest: self.shared.segments.all().first().map_or(1, |segment| segment.first),
+        }
+    }
+}

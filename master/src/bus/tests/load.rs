@@ -1,0 +1,84 @@
+//! Measurements under load: slow, so they run with `RUN_SLOW_TESTS` and print what they found (`--nocapture`).
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use super::*;
+
+/// How many events are written, as 300 bytes each.
+const EVENTS: u64 = 1_500_000;
+
+fn is_wanted(test: &str) -> bool {
+    let wanted = std::env::var_os("RUN_SLOW_TESTS").is_some();
+    if !wanted {
+        // Past the capture: a test that was skipped must not look like one that passed.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: set RUN_SLOW_TESTS to run it");
+    }
+    wanted
+}
+
+fn at(times: &[Duration], part: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
+    let place = (times.len() as f64 * part) as usize;
+    times[place.min(times.len() - 1)].as_secs_f64() * 1e3
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_do_not_wait_for_checkpoints() {
+    if !is_wanted("commits_do_not_wait_for_checkpoints") {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(BusConfig { segment_bytes: 64 << 20, ..config(&folder) });
+    let filling = NewEvent { data: vec![0x80; 270].into(), ..event("salt/beacon/web1/load/", 0) };
+    let batch = Batch { events: vec![filling; 100], mark: None };
+    let started = Instant::now();
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            let (bus, batch) = (running.bus.clone(), batch.clone());
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                for _ in 0..EVENTS / 400 {
+                    let begun = Instant::now();
+                    bus.commit(batch.clone()).await.unwrap();
+                    times.push(begun.elapsed());
+                }
+                times
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for sender in senders {
+        times.extend(sender.await.unwrap());
+    }
+    times.sort_unstable();
+    let (p50, p99, p999, max) = (at(&times, 0.5), at(&times, 0.99), at(&times, 0.999), at(&times, 1.0));
+    let rate = EVENTS as f64 / started.elapsed().as_secs_f64();
+    let segments = running.bus.shared.segments.all().len();
+    let _ = writeln!(
+        std::io::stderr(),
+        "{rate:.0} events/s, commits p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} max {max:.1} ms, {segments} segments"
+    );
+    assert_eq!(running.bus.head(), EVENTS);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_ten_million_events_opens_at_once() {
+    if !is_wanted("a_log_of_ten_million_events_opens_at_once") {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(config(&folder));
+    let filling = NewEvent { data: vec![0x80; 270].into(), ..event("salt/beacon/web1/load/", 0) };
+    let batch = Batch { events: vec![filling; 5_000], mark: None };
+    for _ in 0..2_000 {
+        running.bus.commit(batch.clone()).await.unwrap();
+    }
+    running.stop().await;
+    let begun = Instant::now();
+    let (bus, _task) = Bus::open(config(&folder)).unwrap();
+    let took = begun.elapsed().as_secs_f64() * 1e3;
+    let _ = writeln!(std::io::stderr(), "{} events open in {took:.1} ms", bus.head());
+    assert_eq!(bus.head(), 10_000_000);
+}

@@ -1,0 +1,42 @@
+//! The options of the event log: `event_retention_age`, `event_retention_bytes`, `event_segment_size`.
+
+use std::time::Duration;
+
+use super::{ConfigError, Options, Paths, unit};
+use crate::bus::{BusConfig, Retention};
+
+/// The smallest segment of the event log: an empty one has 20 KiB, and a crowd of files helps nobody.
+const MIN_SEGMENT: u64 = 64 * 1024;
+
+/// How the event log is kept.
+pub(super) fn read(options: &Options<'_>, paths: &Paths) -> Result<BusConfig, ConfigError> {
+    let config = BusConfig::new(paths.cachedir.join("events"));
+    let segment_bytes = options.bytes("event_segment_size")?.unwrap_or(config.segment_bytes);
+    if segment_bytes < MIN_SEGMENT {
+        return Err(options.wrong("event_segment_size", "at least 64KiB"));
+    }
+    // 0 is no limit.
+    let limit = |bytes: u64| Some(bytes).filter(|bytes| *bytes > 0);
+    let retention = Retention {
+        age: options.age("event_retention_age")?.unwrap_or(config.retention.age),
+        bytes: options.bytes("event_retention_bytes")?.map_or(config.retention.bytes, limit),
+    };
+    Ok(BusConfig { segment_bytes, retention, ..config })
+}
+
+impl Options<'_> {
+    /// Reads a number of bytes, bare or with a unit: `256MiB`.
+    fn bytes(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let read = unit::scaled(&text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)]);
+        read.map(Some).ok_or_else(|| self.wrong(key, "a number of bytes, or one with KiB, MiB, GiB or TiB"))
+    }
+
+    /// Reads a span of time, bare seconds or with a unit: `30d`. 0 is no limit.
+    fn age(&self, key: &'static str) -> Result<Option<Option<Duration>>, ConfigError> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let read = unit::scaled(&text, &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]);
+        let seconds = read.ok_or_else(|| self.wrong(key, "a number of seconds, or one with m, h or d"))?;
+        Ok(Some(Some(Duration::from_secs(seconds)).filter(|age| !age.is_zero())))
+    }
+}

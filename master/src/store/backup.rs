@@ -1,0 +1,90 @@
+//! Copies a store, running or not, so that what is copied fits together.
+//!
+//! The projections come first and the log last, so none of them is ahead of it. Of the log, the segments that there are at
+//! one moment are taken; the newest of them as it is when its turn comes.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::{Files, MANIFEST, Progress, StoreError, copy_folder, database_error, file_error, read_only, sync};
+use crate::bus;
+
+/// What was backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// How many segments.
+    pub segments: usize,
+    /// How many bytes of them.
+    pub bytes: u64,
+    /// The last offset in the copy.
+    pub head: u64,
+}
+
+/// Copies log, databases and keys into a folder that is empty or is made.
+pub fn backup(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Backup, StoreError> {
+    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(StoreError::NotEmpty(to.to_owned()));
+    }
+    let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+    make(to).map_err(file_error("make", to))?;
+    for path in files.databases.iter().filter(|path| path.exists()) {
+        progress(&format!("copying {}", path.display()));
+        snapshot(path, &to.join(path.file_name().unwrap_or_default()))?;
+    }
+    let events = to.join("events");
+    make(&events).map_err(file_error("make", &events))?;
+    let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
+    let mut copied = Backup { segments: 0, bytes: 0, head: 0 };
+    for (at, (_, path)) in segments.iter().enumerate() {
+        progress(&format!("copying segment {} of {}", at + 1, segments.len()));
+        let copy = events.join(path.file_name().unwrap_or_default());
+        // Retention may have been quicker.
+        if path.exists() {
+            copy_segment(path, &copy)?;
+            copied.segments += 1;
+            copied.bytes += fs::metadata(&copy).map_or(0, |meta| meta.len());
+        }
+    }
+    if let Some((_, newest)) = segments.last() {
+        copied.head = head(&events.join(newest.file_name().unwrap_or_default()))?;
+    }
+    sync(&events)?;
+    progress("copying the keys");
+    if files.pki_dir.is_dir() {
+        copy_folder(&files.pki_dir, &to.join("pki"))?;
+    }
+    let manifest = serde_json::json!({ "software": crate::SOFTWARE, "segments": copied.segments, "head": copied.head });
+    let path = to.join(MANIFEST);
+    fs::write(&path, format!("{manifest}\n")).map_err(file_error("write", &path))?;
+    sync(&path)?;
+    sync(to)?;
+    Ok(copied)
+}
+
+/// Copies a segment. A sealed one is a plain file that nobody writes any more.
+fn copy_segment(from: &Path, to: &Path) -> Result<(), StoreError> {
+    if !bus::is_plain(from) {
+        return snapshot(from, to);
+    }
+    fs::copy(from, to).map_err(file_error("copy", from))?;
+    keep_private(to)
+}
+
+/// Copies a database as it is at one moment, as one plain file.
+fn snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let name = to.to_string_lossy().into_owned();
+    let copied = read_only(from).and_then(|db| db.execute("VACUUM INTO ?1", [name]));
+    copied.map_err(database_error("copy", from))?;
+    keep_private(to)
+}
+
+fn keep_private(path: &Path) -> Result<(), StoreError> {
+    fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file_error("set the mode of", path))?;
+    sync(path)
+}
+
+fn head(path: &Path) -> Result<u64, StoreError> {
+    let read = || read_only(path)?.query_row("SELECT offset FROM head", [], |row| row.get::<_, i64>(0));
+    read().map(i64::cast_unsigned).map_err(database_error("read", path))
+}

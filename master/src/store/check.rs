@@ -1,0 +1,155 @@
+//! Looks whether everything in the store is whole.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{Files, Progress, StoreError, file_error, read_only};
+use crate::bus;
+
+/// How many faults of one file SQLite is asked to tell.
+const MAX_FAULTS: i64 = 10;
+
+/// What was found of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The file.
+    pub what: String,
+    /// Whether it is in order.
+    pub ok: bool,
+    /// What is in it, or what is wrong.
+    pub detail: String,
+}
+
+/// The offsets of one segment.
+struct Extent {
+    events: u64,
+    first: u64,
+    last: u64,
+    head: u64,
+    marks: u64,
+}
+
+/// Checks every segment, that no offset is missing between them, and the databases beside.
+pub fn check(files: &Files, progress: Progress<'_>) -> Result<Vec<Finding>, StoreError> {
+    let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
+    let mut findings = Vec::new();
+    let mut head = 0;
+    for (at, (first, path)) in segments.iter().enumerate() {
+        progress(&format!("checking segment {} of {}", at + 1, segments.len()));
+        let next = segments.get(at + 1).map(|(next, _)| *next);
+        findings.push(judge(path, segment(path), |extent| {
+            head = extent.head.max(extent.last);
+            extent_fault(extent, *first, next)
+        }));
+    }
+    if segments.is_empty() {
+        let detail = "there is no segment: the master has not run here yet".to_owned();
+        findings.push(Finding { what: files.events.display().to_string(), ok: true, detail });
+    }
+    for path in files.databases.iter().filter(|path| path.exists()) {
+        progress(&format!("checking {}", path.display()));
+        let checked = read_only(path).and_then(|db| Ok((whole(&db)?, cursor(&db))));
+        findings.push(match checked {
+            Ok((None, Some(next))) if next > head + 1 => {
+                let detail = format!("its cursor, {next}, is beyond the log, which ends at {head}");
+                Finding { what: path.display().to_string(), ok: false, detail }
+            }
+            Ok((None, cursor)) => {
+                let detail = cursor.map_or_else(|| "whole".to_owned(), |next| format!("whole; goes on at {next}"));
+                Finding { what: path.display().to_string(), ok: true, detail }
+            }
+            Ok((Some(fault), _)) => Finding { what: path.display().to_string(), ok: false, detail: fault },
+            Err(error) => Finding { what: path.display().to_string(), ok: false, detail: error.to_string() },
+        });
+    }
+    Ok(findings)
+}
+
+fn judge(
+    path: &Path,
+    looked: rusqlite::Result<(Option<String>, Extent)>,
+    fault: impl FnOnce(&Extent) -> Option<String>,
+) -> Finding {
+    let what = path.display().to_string();
+    let (damage, extent) = match looked {
+        Ok(looked) => looked,
+        Err(error) => return Finding { what, ok: false, detail: error.to_string() },
+    };
+    match damage.or_else(|| fault(&extent)) {
+        Some(detail) => Finding { what, ok: false, detail },
+        None if extent.events == 0 => Finding { what, ok: true, detail: format!("empty, {} marks", extent.marks) },
+        None => {
+            let Extent { events, first, last, marks, .. } = extent;
+            Finding { what, ok: true, detail: format!("{events} events, {first} to {last}, {marks} marks") }
+        }
+    }
+}
+
+fn segment(path: &Path) -> rusqlite::Result<(Option<String>, Extent)> {
+    let db = read_only(path)?;
+    let damage = whole(&db)?;
+    let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
+    // One transaction: a running master goes on writing.
+    db.execute_batch("BEGIN")?;
+    let extent = Extent {
+        events: number("SELECT count(*) FROM events")?,
+        first: number("SELECT coalesce(min(offset), 0) FROM events")?,
+        last: number("SELECT coalesce(max(offset), 0) FROM events")?,
+        head: number("SELECT offset FROM head")?,
+        marks: number("SELECT count(*) FROM marks")?,
+    };
+    db.execute_batch("COMMIT")?;
+    Ok((damage, extent))
+}
+
+/// Says what is wrong with the offsets of a segment that begins at `name` and is followed by one that begins at `next`.
+fn extent_fault(extent: &Extent, name: u64, next: Option<u64>) -> Option<String> {
+    let Extent { events, first, last, head, .. } = *extent;
+    if events == 0 {
+        return next.filter(|next| *next != name).map(|next| format!("no event of {name} to {} is there", next - 1));
+    }
+    if first != name {
+        return Some(format!("its first event is {first}, not {name}"));
+    }
+    if events != last - first + 1 {
+        return Some(format!("{} events between {first} and {last} are missing", (last - first + 1) - events));
+    }
+    if head < last {
+        return Some(format!("it says that it ends at {head}, but has an event {last}"));
+    }
+    next.filter(|next| *next != last + 1).map(|next| format!("the events {} to {} are missing", last + 1, next - 1))
+}
+
+/// Has SQLite check a file; returns what is wrong.
+fn whole(db: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut select = db.prepare(&format!("PRAGMA integrity_check({MAX_FAULTS})"))?;
+    let faults: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(if faults == ["ok"] { None } else { Some(faults.join("; ")) })
+}
+
+/// Returns the next offset that a projection wants. The job cache and the outbox store it in different words.
+fn cursor(db: &Connection) -> Option<u64> {
+    let read = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).ok().map(i64::cast_unsigned);
+    read("SELECT next FROM cursor").or_else(|| read("SELECT offset + 1 FROM cursor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_have_no_holes() {
+        let check = |events, first, last, head, name, next, expected: Option<&str>| {
+            let extent = Extent { events, first, last, head, marks: 0 };
+            assert_eq!(extent_fault(&extent, name, next).as_deref(), expected);
+        };
+        check(0, 0, 0, 9, 10, None, None);
+        check(3, 1, 3, 3, 1, Some(4), None);
+        check(3, 1, 3, 3, 1, Some(6), Some("the events 4 to 5 are missing"));
+        check(3, 1, 4, 4, 1, None, Some("1 events between 1 and 4 are missing"));
+        check(2, 2, 3, 3, 1, None, Some("its first event is 2, not 1"));
+        check(2, 1, 2, 1, 1, None, Some("it says that it ends at 1, but has an event 2"));
+        check(0, 0, 0, 9, 1, Some(10), Some("no event of 1 to 9 is there"));
+    }
+}

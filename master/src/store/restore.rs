@@ -1,0 +1,95 @@
+//! Puts a backup in the place of a stopped master's store. What is there is moved aside, never deleted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Files, MANIFEST, Progress, StoreError, copy_folder, file_error, sync};
+use crate::bus;
+
+/// What was restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Where files and folders are now.
+    pub restored: Vec<PathBuf>,
+    /// Where those are that were there before.
+    pub aside: Vec<PathBuf>,
+}
+
+/// Whether what is there may be moved aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupied {
+    /// It may.
+    MoveAside,
+    /// Then nothing is done.
+    Refuse,
+}
+
+/// Puts a backup in place. The master must be away: its lock is held as long as this takes.
+pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progress<'_>) -> Result<Restored, StoreError> {
+    if !from.join(MANIFEST).is_file() {
+        return Err(StoreError::NoBackup(from.to_owned()));
+    }
+    let _held = bus::hold(&files.events)?;
+    let mut places: Vec<(PathBuf, PathBuf)> = vec![(from.join("events"), files.events.clone())];
+    let databases = files.databases.iter();
+    places.extend(databases.map(|to| (from.join(to.file_name().unwrap_or_default()), to.clone())));
+    places.push((from.join("pki"), files.pki_dir.clone()));
+    if let Some((_, to)) = places.iter().find(|(_, to)| is_occupied(to))
+        && occupied == Occupied::Refuse
+    {
+        return Err(StoreError::Occupied(to.clone()));
+    }
+    let mut done = Restored::default();
+    let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    for (source, to) in places {
+        // Its WAL goes with a database; and one that the backup has not would belong to another log.
+        for end in ["", "-wal", "-shm"] {
+            done.aside.extend(move_aside(&with_end(&to, end), stamp)?);
+        }
+        if source.exists() {
+            progress(&format!("restoring {}", to.display()));
+            place(&source, &to)?;
+            done.restored.push(to);
+        }
+    }
+    Ok(done)
+}
+
+fn is_occupied(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => path.exists(),
+    }
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+fn move_aside(path: &Path, stamp: u64) -> Result<Option<PathBuf>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let aside = with_end(path, &format!(".before-{stamp}"));
+    fs::rename(path, &aside).map_err(file_error("move aside", path))?;
+    Ok(Some(aside))
+}
+
+/// Copies under another name first, so that what has the right name is complete.
+fn place(source: &Path, to: &Path) -> Result<(), StoreError> {
+    let parent = to.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(parent).map_err(file_error("make", parent))?;
+    let unready = with_end(to, ".restoring");
+    let _ = fs::remove_dir_all(&unready);
+    if source.is_dir() {
+        copy_folder(source, &unready)?;
+    } else {
+        fs::copy(source, &unready).map_err(file_error("copy", source))?;
+        sync(&unready)?;
+    }
+    fs::rename(&unready, to).map_err(file_error("put in place", to))?;
+    sync(parent)
+}

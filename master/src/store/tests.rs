@@ -1,0 +1,130 @@
+//! What `store` promises, tested on a log with some segments.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use proto::map;
+use proto::tag::Tag;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::bus::{self, Bus, BusConfig};
+
+const EVENTS: u64 = 300;
+
+fn files(folder: &Path) -> Files {
+    let databases = ["jobs.db", "cursors.db", "reactor.db"].map(|name| folder.join(name)).to_vec();
+    let retention = Retention { age: None, bytes: None };
+    Files { events: folder.join("events"), databases, pki_dir: folder.join("pki"), retention }
+}
+
+/// Writes a log of some segments, a database with a cursor, and a key.
+async fn scene() -> (TempDir, Files) {
+    let folder = TempDir::new().unwrap();
+    let files = files(folder.path());
+    let config = BusConfig { segment_bytes: 100_000, ..BusConfig::new(&files.events) };
+    let (bus, task) = Bus::open(config).unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let running = tokio::spawn(task.run(stopped));
+    for n in 0..EVENTS {
+        let tag = Tag::parse(if n % 3 == 0 { "a/b" } else { "c/d" }).unwrap();
+        bus.fire(tag, &map! { "n" => n, "text" => "x".repeat(1_000) }).await.unwrap();
+    }
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+    let jobs = Connection::open(&files.databases[0]).unwrap();
+    jobs.execute_batch("CREATE TABLE cursor (next INTEGER); INSERT INTO cursor VALUES (300)").unwrap();
+    fs::create_dir(&files.pki_dir).unwrap();
+    fs::write(files.pki_dir.join("master.pem"), "secret").unwrap();
+    fs::set_permissions(files.pki_dir.join("master.pem"), fs::Permissions::from_mode(0o400)).unwrap();
+    (folder, files)
+}
+
+fn exported(files: &Files, patterns: &[&str]) -> Vec<u64> {
+    let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+    let mut offsets = Vec::new();
+    export(files, &patterns, &mut |event| {
+        offsets.push(event.offset);
+        Ok(())
+    })
+    .unwrap();
+    offsets
+}
+
+fn faults(files: &Files) -> Vec<String> {
+    let findings = check(files, &mut |_| {}).unwrap();
+    findings.into_iter().filter(|finding| !finding.ok).map(|finding| finding.detail).collect()
+}
+
+#[tokio::test]
+async fn a_backup_restores_to_the_same_store() {
+    let (_folder, files) = scene().await;
+    assert_eq!(faults(&files), Vec::<String>::new());
+    let all: Vec<u64> = (1..=EVENTS).collect();
+    assert_eq!(exported(&files, &[]), all);
+    assert_eq!(exported(&files, &["a/*"]).len(), 100);
+
+    let place = TempDir::new().unwrap();
+    let to = place.path().join("backup");
+    let done = backup(&files, &to, &mut |_| {}).unwrap();
+    assert!(done.segments > 2 && done.head == EVENTS, "{done:?}");
+    assert!(matches!(backup(&files, &to, &mut |_| {}), Err(StoreError::NotEmpty(_))));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&to), mode(&to.join("pki/master.pem")), mode(&to.join("jobs.db"))), (0o700, 0o400, 0o600));
+
+    let new = TempDir::new().unwrap();
+    let restored = self::files(new.path());
+    let none = restore(&restored, new.path(), restore::Occupied::Refuse, &mut |_| {});
+    assert!(matches!(none, Err(StoreError::NoBackup(_))));
+    restore(&restored, &to, restore::Occupied::Refuse, &mut |_| {}).unwrap();
+    assert_eq!((exported(&restored, &[]), faults(&restored)), (all.clone(), Vec::new()));
+    assert_eq!(mode(&restored.pki_dir.join("master.pem")), 0o400);
+    // It is a log that a master goes on with.
+    assert_eq!(Bus::open(BusConfig::new(&restored.events)).unwrap().0.head(), EVENTS);
+
+    let again = restore(&restored, &to, restore::Occupied::Refuse, &mut |_| {});
+    assert!(matches!(again, Err(StoreError::Occupied(_))));
+    let forced = restore(&restored, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+    assert!(forced.aside.iter().all(|path| path.exists()) && forced.aside.len() >= 3, "{forced:?}");
+    assert_eq!(exported(&restored, &[]), all);
+    let held = bus::hold(&restored.events).unwrap();
+    let running = restore(&restored, &to, restore::Occupied::MoveAside, &mut |_| {});
+    assert!(matches!(running, Err(StoreError::Log(OpenError::InUse { .. }))), "{running:?}");
+    drop(held);
+}
+
+#[tokio::test]
+async fn damage_and_missing_segments_are_named() {
+    let (_folder, files) = scene().await;
+    let segments = bus::files(&files.events).unwrap();
+    let (second, path) = &segments[1];
+    let bytes = fs::read(path).unwrap();
+    let mut broken = bytes.clone();
+    broken[20_000..60_000].fill(0xff);
+    fs::write(path, broken).unwrap();
+    assert_eq!(faults(&files).len(), 1, "{:?}", faults(&files));
+    fs::remove_file(path).unwrap();
+    let missing = faults(&files);
+    assert!(missing.len() == 1 && missing[0].starts_with(&format!("the events {second} to ")), "{missing:?}");
+    fs::write(path, bytes).unwrap();
+    let jobs = Connection::open(&files.databases[0]).unwrap();
+    jobs.execute_batch("UPDATE cursor SET next = 999").unwrap();
+    assert!(faults(&files)[0].contains("beyond the log"), "{:?}", faults(&files));
+}
+
+#[tokio::test]
+async fn compacting_applies_retention_and_seals_the_rest() {
+    let (_folder, mut files) = scene().await;
+    fs::remove_file(&files.databases[0]).unwrap();
+    files.retention.bytes = Some(250_000);
+    let before = bus::files(&files.events).unwrap();
+    let done = compact(&files, &mut |_| {}).unwrap();
+    let after = bus::files(&files.events).unwrap();
+    assert_eq!((done.deleted, done.jobs), (before.len() - after.len(), 0));
+    assert!(done.deleted > 0 && after.len() > 1, "{done:?}");
+    assert!(after[..after.len() - 1].iter().all(|(_, path)| bus::is_plain(path)));
+    assert_eq!(exported(&files, &[]), (after[0].0..=EVENTS).collect::<Vec<_>>());
+    let held = bus::hold(&files.events).unwrap();
+    assert!(matches!(compact(&files, &mut |_| {}), Err(StoreError::Log(OpenError::InUse { .. }))));
+    drop(held);
+}

@@ -1,0 +1,162 @@
+//! The log on the disk, as an operator handles it: cursors, statistics, retention, backup, and a disk that is full.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use halite_tests::{Fleet, skipped, wait_for};
+use serde_json::json;
+
+fn fire(fleet: &Fleet, tag: &str, data: &str) {
+    fleet.halite(&["run", "event.send", tag, data]).expect_code(0);
+}
+
+fn cachedir(fleet: &Fleet) -> PathBuf {
+    fleet.site.dir().join("master/var/cache/halite/master")
+}
+
+#[test]
+fn a_reader_with_a_name_goes_on_where_it_stopped() {
+    let mut fleet = Fleet::new().start();
+    for n in 1..=3 {
+        fire(&fleet, "test/tag", &format!("{{n: {n}}}"));
+    }
+    let read = |fleet: &Fleet, more: &[&str]| -> Vec<i64> {
+        let words = ["events", "--tag", "test/*", "--cursor", "shipper", "--out", "jsonl"];
+        let printed = fleet.halite(&[&words[..], more].concat()).expect_code(0).jsonl();
+        printed.iter().map(|event| event["data"]["data"]["n"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(read(&fleet, &["--since", "start", "--count", "2"]), [1, 2]);
+    fleet.kill_master();
+    fleet.restart_master();
+    assert_eq!(read(&fleet, &["--since", "start"]), [3]);
+    assert_eq!(read(&fleet, &[]), Vec::<i64>::new());
+    fire(&fleet, "test/tag", "{n: 4}");
+    assert_eq!(read(&fleet, &[]), [4]);
+    let cursors = fleet.halite(&["events", "cursors", "--out", "json"]).expect_code(0).json();
+    let names: Vec<&str> = cursors.as_array().unwrap().iter().map(|cursor| cursor["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["jobs", "reactor", "shipper"]);
+    assert_eq!(fleet.halite(&["events", "--cursor", "../x"]).code, 64);
+    fleet.halite(&["events", "cursors", "--delete", "shipper"]).expect_code(0);
+    assert_eq!(fleet.halite(&["events", "cursors", "--delete", "shipper"]).code, 1);
+    assert_eq!(fleet.halite(&["events", "cursors", "--delete", "reactor"]).code, 64);
+}
+
+#[test]
+fn a_reading_ends_where_it_is_told() {
+    let fleet = Fleet::new().start();
+    for n in 1..=3 {
+        fire(&fleet, "test/tag", &format!("{{n: {n}}}"));
+    }
+    let all = fleet.wait_events("test/tag", 3);
+    let (second, stamp) = (all[1]["offset"].to_string(), all[2]["data"]["_stamp"].as_str().unwrap().to_owned());
+    let count = |words: &[&str]| {
+        let words = [&["events", "--tag", "test/*", "--out", "jsonl"][..], words].concat();
+        fleet.halite(&words).expect_code(0).jsonl().len()
+    };
+    assert_eq!(count(&["--until", &second]), 2);
+    assert_eq!(count(&["--since", &second, "--until", &stamp]), 1);
+    assert_eq!(count(&["--until", "1d"]), 0);
+    assert_eq!(fleet.halite(&["events", "--until", "2999-01-01T00:00:00Z"]).code, 64);
+    assert_eq!(fleet.halite(&["events", "--until", "start"]).code, 64);
+    let stats = fleet.halite(&["events", "stats", "--out", "json"]).expect_code(0).json();
+    let class = stats["classes"].as_array().unwrap().iter().find(|class| class["class"] == "test/tag").unwrap();
+    assert_eq!(class["events"], 3);
+    assert_eq!(stats["segments"][0]["first"], 1);
+    let text = fleet.halite(&["events", "stats"]).expect_code(0).stdout;
+    assert!(text.contains("test/tag") && text.contains("reactor (the master's own)"), "{text}");
+}
+
+#[test]
+fn old_segments_go_and_the_rest_is_checked_backed_up_and_restored() {
+    let mut fleet = Fleet::new().master_config("event_segment_size: 64KiB\nevent_retention_bytes: 400KiB").start();
+    fleet.start_minions(1);
+    let padding = "x".repeat(8_000);
+    wait_for("the oldest segment to be deleted", || {
+        fire(&fleet, "fill/log", &format!("{{text: {padding}}}"));
+        !fleet.events("halite/bus/retention").is_empty()
+    });
+    let deleted = &fleet.events("halite/bus/retention")[0]["data"];
+    assert_eq!((&deleted["first"], &deleted["reason"]), (&json!(1), &json!("bytes")));
+    fleet.halite(&["store", "compact"]).expect_code(0);
+    let check = fleet.halite(&["store", "check"]).expect_code(0);
+    assert!(check.stdout.contains(" events, ") && !check.stdout.contains("bad"), "{check:?}");
+    let backup = fleet.site.dir().join("backup").display().to_string();
+    fleet.halite(&["store", "backup", &backup]).expect_code(0);
+    assert_eq!(fleet.halite(&["store", "backup", &backup]).code, 64);
+    let running = fleet.halite(&["store", "restore", &backup, "--force"]);
+    assert!(running.code == 1 && running.stderr.contains("another master is using it"), "{running:?}");
+    fire(&fleet, "after/backup", "{}");
+    fleet.stop_master();
+    assert_eq!(fleet.halite(&["store", "restore", &backup]).code, 64);
+    fleet.halite(&["store", "restore", &backup, "--force"]).expect_code(0);
+    let check = fleet.halite(&["store", "check", "--out", "json"]).expect_code(0).json();
+    assert!(check.as_array().unwrap().iter().all(|finding| finding["ok"] == true), "{check}");
+    let exported = fleet.halite(&["store", "export", "--tag", "fill/*"]).expect_code(0).jsonl();
+    assert!(!exported.is_empty());
+    fleet.restart_master();
+    fleet.wait_up(&["m1"]);
+    assert!(fleet.events("after/backup").is_empty());
+    fleet.halite(&["m1", "test.ping"]).expect_code(0);
+}
+
+/// A small file system over the master's cache, while this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> Option<SmallDisk> {
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs"]).arg(&path).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, for a master that failed to stop.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_survived() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(1);
+    fleet.stop_master();
+    let Some(disk) = SmallDisk::mount(cachedir(&fleet)) else {
+        return skipped("a_full_disk_is_told_and_survived", "only root may mount a small file system");
+    };
+    fleet.restart_master();
+    fleet.wait_up(&["m1"]);
+    let mut watching = fleet
+        .halite_command(&["events", "--tag", "halite/bus/*", "--out", "jsonl", "--count", "2"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Fill what is left.
+    let filling = disk.0.join("filling");
+    let _ = std::fs::write(&filling, vec![b'x'; 8 << 20]);
+    let padding = "x".repeat(8_000);
+    let degraded = || {
+        let status = fleet.halite(&["doctor", "--out", "json"]);
+        status.stdout.contains("nothing is acknowledged")
+    };
+    wait_for("the log to be full", || {
+        fleet.halite(&["run", "event.send", "fill/log", &format!("{{text: {padding}}}")]);
+        degraded()
+    });
+    // What needs no log still works.
+    fleet.halite(&["minions"]).expect_code(0);
+    std::fs::remove_file(&filling).unwrap();
+    wait_for("the log to work again", || !degraded());
+    wait_for("both to be told", || watching.try_wait().unwrap().is_some());
+    let told = String::from_utf8(watching.wait_with_output().unwrap().stdout).unwrap();
+    let tags: Vec<String> = told
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["tag"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(tags, ["halite/bus/degraded", "halite/bus/recovered"], "{told}");
+    fire(&fleet, "after/all", "{}");
+    assert_eq!(fleet.wait_events("after/all", 1).len(), 1);
+    fleet.stop_master();
+    drop(disk);
+}
