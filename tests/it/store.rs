@@ -23,7 +23,7 @@ fn a_reader_with_a_name_goes_on_where_it_stopped() {
     let read = |fleet: &Fleet, more: &[&str]| -> Vec<i64> {
         let words = ["events", "--tag", "test/*", "--cursor", "shipper", "--out", "jsonl"];
         let printed = fleet.halite(&[&words[..], more].concat()).expect_code(0).jsonl();
-        printed.iter().map(|event| event["data"]["data"]["n"].as_i64().unwrap()).collect()
+        printed.iter().map(|event| event["data"]["n"].as_i64().unwrap()).collect()
     };
     assert_eq!(read(&fleet, &["--since", "start", "--count", "2"]), [1, 2]);
     fleet.kill_master();

@@ -54,7 +54,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
-pub use offline::{Compaction, Held, compact, files, hold, is_plain};
+pub use offline::{Compaction, Held, compact, files, hold, index, is_plain};
 pub use query::{EventQuery, Since};
 pub use retention::Retention;
 pub use shared::Stats;

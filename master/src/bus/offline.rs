@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use super::keeper::{Keeper, Stop};
+use super::keeper::{self, Keeper, Stop};
 use super::log::{self, Log, OpenError};
 use super::retention::Retention;
 use super::segments::{self, Phase, Segments};
@@ -39,6 +39,11 @@ pub fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 /// Tells whether a database is one complete file that nobody writes any more.
 pub fn is_plain(path: &Path) -> bool {
     segments::is_sealed(path) && !segments::beside(path, "-wal").exists()
+}
+
+/// Gives the copy of a complete segment its index by tag, if it has none.
+pub fn index(path: &Path) -> rusqlite::Result<()> {
+    keeper::seal(path, &Stop::default()).map(drop)
 }
 
 /// Takes the log, so that no master uses it.

@@ -175,7 +175,7 @@ impl Readers {
         let (mut low, mut high) = (0, all.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.with(all[middle], |db| first_stamp(db))? {
+            match self.with(all[middle], first_stamp)? {
                 Some(at) if at < stamp_us => low = middle + 1,
                 _ => high = middle,
             }
@@ -243,8 +243,9 @@ fn indexed(
     filter: &Filter,
 ) -> rusqlite::Result<Option<Vec<u64>>> {
     let Some(prefixes) = filter.prefixes().filter(|_| !filter.scans(segment.first)) else { return Ok(None) };
-    let mut select =
-        db.prepare_cached("SELECT tag, offset FROM events INDEXED BY events_by_tag WHERE tag >= ?1 ORDER BY tag")?;
+    let by_tag = "SELECT tag, offset FROM events INDEXED BY events_by_tag WHERE tag >= ?1 ORDER BY tag";
+    // A plain file that somebody else has made need not have the index.
+    let Ok(mut select) = db.prepare_cached(by_tag) else { return Ok(None) };
     let (mut offsets, mut entries) = (Vec::new(), 0);
     for prefix in prefixes {
         let mut rows = select.query([prefix])?;

@@ -428,10 +428,10 @@ fn runners_and_events_print_what_they_have() {
     master.door.fire(&Tag::parse("b/2").unwrap(), &map! { "n" => 2 });
     let plain = format!("a/1\t{{\"n\": 1, {stamp}}}\nb/2\t{{\"n\": 2, {stamp}}}\n");
     assert_eq!(master.run("halite events --since start --out plain"), (plain.clone(), exit::OK));
-    assert_eq!(master.run("salt-run state.event count=2"), (plain, exit::OK));
+    assert_eq!(master.run("salt-run state.event count=2"), (plain + "None\n", exit::OK));
     let pretty = format!("b/2\t{{\n    {stamp},\n    \"n\": 2\n}}\n");
     assert_eq!(master.run("halite events --tag b/* --since start"), (pretty.clone(), exit::OK));
-    assert_eq!(master.run("salt-run state.event b/* count=1 pretty=True"), (pretty, exit::OK));
+    assert_eq!(master.run("salt-run state.event b/* count=1 pretty=True"), (pretty + "None\n", exit::OK));
     let (jsonl, _) = master.run("halite events --since start --count 1 --out jsonl");
     assert!(jsonl.starts_with("{\"tag\":\"a/1\",\"offset\":1,\"data\":{\"n\":1,"), "{jsonl}");
     let (json, _) = master.run("halite events --since start --out json");

@@ -42,6 +42,11 @@ pub fn backup(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Backup
         // Retention may have been quicker.
         if path.exists() {
             copy_segment(path, &copy)?;
+            // The newest one goes on to be written after a restore.
+            if at + 1 < segments.len() {
+                bus::index(&copy).map_err(database_error("index", &copy))?;
+                sync(&copy)?;
+            }
             copied.segments += 1;
             copied.bytes += fs::metadata(&copy).map_or(0, |meta| meta.len());
         }
