@@ -69,7 +69,8 @@ pub enum OpenError {
     },
     /// It is not an event log, or damaged.
     #[error(
-        "read the event log {path}: it is damaged or not an event log; move it away to start a new one (its events stay \
+        "read the event log {path}: it is damaged or not an event log; put a backup back (`halite store restore`), or move its \
+         whole folder away to start a new log, never this file alone: offsets would be given out twice (what is in it stays \
          readable with `sqlite3 {path} .recover`)"
     )]
     Damaged {
