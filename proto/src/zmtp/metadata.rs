@@ -24,6 +24,9 @@ pub enum MetadataError {
     /// More than 64 properties, or an identity above 255 bytes.
     #[error("the peer's properties are too many or too long")]
     TooMuch,
+    /// One name twice: whoever reads the first and whoever reads the last would see two peers.
+    #[error("the peer names a property twice")]
+    Twice,
 }
 
 /// What a peer says about itself. Proven by nothing, except that a CURVE peer's key said it.
@@ -52,8 +55,13 @@ impl Metadata {
     /// Reads all of `input`.
     pub fn decode(mut input: &[u8]) -> Result<Metadata, MetadataError> {
         let (mut socket_type, mut identity, mut properties) = (None, Bytes::new(), Vec::new());
+        let mut names = Vec::new();
         while !input.is_empty() {
             let (name, value) = decode_property(&mut input).ok_or(MetadataError::Syntax)?;
+            if names.iter().any(|known: &&str| known.eq_ignore_ascii_case(name)) {
+                return Err(MetadataError::Twice);
+            }
+            names.push(name);
             if name.eq_ignore_ascii_case(SOCKET_TYPE) {
                 socket_type = SocketType::from_name(value);
             } else if name.eq_ignore_ascii_case(IDENTITY) {
@@ -132,6 +140,15 @@ mod tests {
         assert_eq!(Metadata::decode(b"\x0bSocket-Type\x00\x00\x00\x03FOO"), Err(MetadataError::SocketType));
         assert_eq!(Metadata::decode(b"\x00\x00\x00\x00\x00"), Err(MetadataError::Syntax));
         assert_eq!(Metadata::decode(b"\x01a\xff\xff\xff\xffx"), Err(MetadataError::Syntax));
+    }
+
+    #[test]
+    fn no_property_is_named_twice() {
+        let again = |more: &[u8]| Metadata::decode(&[&encoded(&dealer())[..], more].concat());
+        assert_eq!(again(b"\x0bsocket-TYPE\x00\x00\x00\x03SUB"), Err(MetadataError::Twice));
+        assert_eq!(again(b"\x08identity\x00\x00\x00\x04web2"), Err(MetadataError::Twice));
+        assert_eq!(again(b"\x08x-minion\x00\x00\x00\x04web2"), Err(MetadataError::Twice));
+        assert!(again(b"\x07X-other\x00\x00\x00\x00").is_ok());
     }
 
     #[test]

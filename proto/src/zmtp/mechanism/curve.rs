@@ -6,7 +6,7 @@
 //!           box(S', cookie(C', s'); S->C')      <-  WELCOME  the server now remembers only its cookie key
 //! INITIATE  cookie, box(C, vouch, meta; C'->S') ->           the vouch, box(C', S; C->S'), proves C
 //!           box(meta; S'->C')                   <-  READY
-//! MESSAGE   box(flags, bytes; C'->S')          <->  MESSAGE  nonces strictly increase in each direction
+//! MESSAGE   box(flags, bytes; C'->S')          <->  MESSAGE  nonces count up by one in each direction
 //! ```
 //!
 //! Capital letters are public keys, small ones secret; the prime marks a connection's short-term pair. Primitives are
@@ -59,6 +59,9 @@ pub enum CurveError {
     /// A command has the wrong length, name or version.
     #[error("a handshake command is malformed")]
     Malformed,
+    /// A nonce was left out: somebody on the way took a sealed frame out of the stream, or added one.
+    #[error("a sealed frame is missing")]
+    Missing,
     /// The metadata inside the seal is wrong.
     #[error("reading the sealed properties")]
     Metadata(#[from] MetadataError),
@@ -432,12 +435,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Opens the body of a MESSAGE. Returns the flags from inside the seal, and the payload.
+    /// Opens the body of a MESSAGE. Returns the flags from inside the seal, and the payload. Every implementation seen
+    /// counts its nonces up by one; a gap is a frame that somebody removed, and no gap shall be silent.
     pub(crate) fn open(&mut self, body: &[u8]) -> Result<(u8, Bytes), CurveError> {
         let mut fields = Fields::of(body, MESSAGE)?;
         let counter = fields.counter()?;
         if counter <= self.seen {
             return Err(CurveError::Replay);
+        }
+        if counter - self.seen > 1 {
+            return Err(CurveError::Missing);
         }
         let tag: &[u8; TAG_LEN] = fields.take()?;
         let mut plain = fields.0.to_vec();
