@@ -1,5 +1,4 @@
 //! Our sockets against libzmq's, in both directions. Needs `HALITE_PEERS`: a virtualenv that has pyzmq.
-#![expect(clippy::unwrap_used, reason = "a test helper that fails shall end its test")]
 
 use std::io::Write;
 use std::process::Stdio;

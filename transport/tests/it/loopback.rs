@@ -1,8 +1,5 @@
 //! Our sockets against each other, and against peers that do not play by the rules.
-#![expect(clippy::unwrap_used, reason = "a test helper that fails shall end its test")]
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,76 +9,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use transport::{
-    Backoff, BindError, ConnectConfig, ConnectMechanism, CurveKeyPair, Dealer, Established, HandshakeLimits, Heartbeat,
-    Incoming, Limits, Link, LinkClosed, LinkState, Listener, ListenerConfig, Mechanism, NullPolicy, QueueLimits,
-    ReadBudget, SendError, SocketType, Subscriber, connect, publish,
+    Backoff, BindError, ConnectConfig, ConnectMechanism, Dealer, HandshakeLimits, Heartbeat, Incoming, Limits, Link,
+    LinkClosed, LinkState, Listener, ListenerConfig, Mechanism, NullPolicy, QueueLimits, ReadBudget, SendError,
+    SocketType, Subscriber, connect, publish,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn keys(byte: u8) -> Arc<CurveKeyPair> {
-    Arc::new(CurveKeyPair::from_secret([byte; 32]))
-}
-
-fn curve() -> ConnectMechanism {
-    ConnectMechanism::Curve { server_key: keys(1).public(), keys: keys(2) }
-}
-
-fn config(socket: SocketType) -> ListenerConfig {
-    ListenerConfig { null: NullPolicy::Allow, ..ListenerConfig::new(socket, Some(keys(1))) }
-}
-
-fn listen(config: ListenerConfig) -> Listener {
-    Listener::bind(local(0), config).unwrap()
-}
-
-fn local(port: u16) -> SocketAddr {
-    ([127, 0, 0, 1], port).into()
-}
-
-fn to(listener: &Listener, socket: SocketType, mechanism: ConnectMechanism) -> ConnectConfig {
-    ConnectConfig::new(listener.local_addr().to_string(), socket, mechanism)
-}
-
-fn text(text: &'static str) -> Bytes {
-    Bytes::from_static(text.as_bytes())
-}
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("it took too long")
-}
-
-/// Returns both ends of a new connection.
-async fn pair(listener: &mut Listener, config: &ConnectConfig) -> (Established, Established) {
-    let (client, server) = soon(async { tokio::join!(connect(config), listener.accept()) }).await;
-    (client.unwrap(), server)
-}
-
-async fn message(link: &mut Link) -> Vec<Bytes> {
-    match soon(link.recv()).await {
-        Ok(Incoming::Message(frames)) => frames,
-        other => panic!("no message: {other:?}"),
-    }
-}
-
-/// Drives a link until it ends.
-fn drive(mut link: Link) -> tokio::task::JoinHandle<(Vec<Incoming>, LinkClosed)> {
-    tokio::spawn(async move {
-        let mut seen = Vec::new();
-        loop {
-            match link.recv().await {
-                Ok(incoming) => seen.push(incoming),
-                Err(closed) => return (seen, closed),
-            }
-        }
-    })
-}
-
-/// Reads until the other side closes.
-async fn until_closed(stream: &mut TcpStream) -> io::Result<usize> {
-    let mut scrap = Vec::new();
-    soon(stream.read_to_end(&mut scrap)).await
-}
+use crate::common::{
+    PATIENCE, config, curve, drive, greeting, half_sent_message, keys, listen, message, pair, soon, text, to,
+    until_closed,
+};
 
 #[tokio::test]
 async fn one_router_serves_both_mechanisms() {
@@ -339,9 +275,7 @@ async fn garbage_disturbs_nobody() {
     let (mut client, server) = pair(&mut listener, &wanted).await;
     let sender = server.link.sender();
     let _server = drive(server.link);
-    let mut greeting = [0u8; 64];
-    (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
-    greeting[12..17].copy_from_slice(b"CURVE");
+    let greeting = greeting("CURVE");
     let tebibyte = [&[2u8][..], &(1u64 << 40).to_be_bytes()].concat();
     let null = [&greeting[..12], b"NULL\0", &greeting[17..]].concat();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 200], &[&greeting[..], &tebibyte].concat(), &null] {
@@ -452,16 +386,4 @@ async fn incomplete_messages_share_one_budget_and_the_oldest_goes() {
         soon(link).await.unwrap();
     }
     assert_eq!(budget.used(), 0);
-}
-
-/// Connects as a NULL DEALER, and announces a message of 9 MiB.
-async fn half_sent_message(listener: &Listener) -> TcpStream {
-    let mut stream = TcpStream::connect(listener.local_addr()).await.unwrap();
-    let mut greeting = [0u8; 64];
-    (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
-    greeting[12..16].copy_from_slice(b"NULL");
-    let ready = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER";
-    let header = [&[2u8][..], &(9u64 << 20).to_be_bytes()].concat();
-    stream.write_all(&[&greeting[..], ready, &header].concat()).await.unwrap();
-    stream
 }
