@@ -22,6 +22,7 @@ use crate::jobs::JobsConfig;
 use crate::keys::KeysConfig;
 
 mod attacks;
+mod authority;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
