@@ -318,6 +318,11 @@ fn endless_empty_frames_are_bounded() {
     let mut pair = Pair::ready(Router, Dealer, ConnectMechanism::Null);
     let reason = pair.server.handle(&mut BytesMut::from(&[1, 0].repeat(1000)[..]));
     assert_eq!(reason, Err(CloseReason::TooManyFrames(64)));
+    let mut pair = Pair::ready(Router, Dealer, curve());
+    pair.client.send(&vec![Bytes::new(); 64].into()).unwrap();
+    assert!(pair.run().is_ok());
+    pair.client.send(&vec![Bytes::new(); 65].into()).unwrap();
+    assert_eq!(pair.run(), Err(CloseReason::TooManyFrames(64)), "sealed frames are counted too");
 
     let limits = Limits { max_frames: usize::MAX, ..Limits::default() };
     let mut pair = Pair::with(ServerConfig { limits, ..server_config(Router) }, client_config(Dealer, curve()));
@@ -361,6 +366,57 @@ fn a_servers_error_closes_the_client() {
     let mut pair = Pair::new(Router, Dealer, curve());
     let null = greeting::encode(MechanismName::Null, AsServer::No);
     assert_eq!(pair.client.handle(&mut BytesMut::from(&null[..])), Err(CloseReason::MechanismMismatch));
+}
+
+#[test]
+fn an_error_after_ready_closes_too_and_is_not_answered() {
+    for mechanism in [ConnectMechanism::Null, curve()] {
+        let mut pair = Pair::ready(Router, Dealer, mechanism);
+        pair.client.send_command(b"\x05ERROR\x03400").unwrap();
+        assert_eq!(pair.run(), Err(CloseReason::PeerError("400".to_owned())));
+        assert_eq!(pair.server.out_len(), 0);
+    }
+}
+
+#[test]
+fn a_server_cannot_talk_a_curve_client_into_less() {
+    let greeted = |bytes: &[u8]| {
+        let mut pair = Pair::new(Router, Dealer, curve());
+        let greeting = greeting::encode(MechanismName::Curve, AsServer::Yes);
+        pair.client.handle(&mut BytesMut::from(&[&greeting[..], bytes].concat()[..])).unwrap_err()
+    };
+    let null_ready = null::ready(&Half::Server(Arc::new(server_config(Router))).metadata());
+    assert_eq!(greeted(&null_ready), CloseReason::Curve(CurveError::Malformed));
+    assert_eq!(greeted(b"\x00\x05hello"), CloseReason::Unexpected);
+    for unsealed in [&b"\x00\x05hello"[..], &command::encode(command::ping_body()), &null_ready] {
+        let mut pair = Pair::ready(Router, Dealer, curve());
+        assert_eq!(pair.client.handle(&mut BytesMut::from(unsealed)), Err(CloseReason::Unsealed));
+    }
+}
+
+/// What one connection said, said again on another one or twice on the same one, opens nothing.
+#[test]
+fn a_recorded_handshake_is_worth_nothing() {
+    let mut pair = Pair::new(Router, Dealer, curve());
+    let mut flights = Vec::new();
+    while !pair.client.is_ready() {
+        flights.push(sent(&mut pair.client));
+        pair.server.handle(&mut flights.last().unwrap().clone()).unwrap();
+        pair.client.handle(&mut sent(&mut pair.server)).unwrap();
+    }
+    let [greeting, hello, initiate] = &flights[..] else { panic!("{} flights", flights.len()) };
+    let replay = |flights: &[&BytesMut]| {
+        let mut server = Session::server(Arc::new(server_config(Router)), [5; SEED_LEN]);
+        let reason = flights.iter().find_map(|bytes| server.handle(&mut BytesMut::from(&bytes[..])).err());
+        assert!(!server.is_ready());
+        reason
+    };
+    assert_eq!(replay(&[greeting, hello]), None, "a HELLO proves nothing, and costs one WELCOME");
+    assert_eq!(replay(&[greeting, hello, initiate]), Some(CloseReason::Curve(CurveError::Open)), "an old cookie");
+    assert_eq!(replay(&[greeting, hello, hello]), Some(CloseReason::Curve(CurveError::Malformed)));
+    assert_eq!(replay(&[greeting, initiate]), Some(CloseReason::Curve(CurveError::Malformed)));
+    let again = pair.server.handle(&mut initiate.clone());
+    assert_eq!(again, Err(CloseReason::Unsealed), "INITIATE after READY");
 }
 
 #[test]
