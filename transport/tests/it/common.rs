@@ -3,16 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use halite_transport as transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use transport::{
     ConnectConfig, ConnectMechanism, CurveKeyPair, Established, Incoming, Link, LinkClosed, Listener, ListenerConfig,
-    NullPolicy, SocketType, connect,
+    NullPolicy, SendError, SocketType, connect,
 };
 
 /// Far longer than anything takes; a hung peer must not hang the tests.
@@ -64,7 +66,7 @@ pub(crate) async fn message(link: &mut Link) -> Vec<Bytes> {
 }
 
 /// Drives a link until it ends.
-pub(crate) fn drive(mut link: Link) -> tokio::task::JoinHandle<(Vec<Incoming>, LinkClosed)> {
+pub(crate) fn drive(mut link: Link) -> JoinHandle<(Vec<Incoming>, LinkClosed)> {
     tokio::spawn(async move {
         let mut seen = Vec::new();
         loop {
@@ -106,4 +108,45 @@ pub(crate) async fn half_sent_message(listener: &Listener) -> TcpStream {
     let header = [&[2u8][..], &(9u64 << 20).to_be_bytes()].concat();
     stream.write_all(&header).await.unwrap();
     stream
+}
+
+/// What answers every message with itself, each peer from a task of its own.
+pub(crate) struct Echo {
+    full: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Echo {
+    /// Returns how many peers were closed because they do not read.
+    pub(crate) fn full(&self) -> usize {
+        self.full.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Serves all peers of a listener.
+pub(crate) fn echo(mut listener: Listener) -> Echo {
+    let full = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&full);
+    let task = tokio::spawn(async move {
+        let mut peers = JoinSet::new();
+        loop {
+            let mut link = listener.accept().await.link;
+            let full = Arc::clone(&counter);
+            peers.spawn(async move {
+                while let Ok(Incoming::Message(frames)) = link.recv().await {
+                    if link.sender().try_send(frames) == Err(SendError::Full) {
+                        full.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Echo { full, task }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use halite_transport as transport;
 use halite_transport::{
-    Backoff, ConnectConfig, ConnectMechanism, CurveKeyPair, Dealer, Established, Heartbeat, Incoming, Link, LinkState,
-    Listener, ListenerConfig, Mechanism, NullPolicy, SocketType, Subscriber, connect,
+    Backoff, ConnectConfig, ConnectMechanism, CurveKeyPair, Dealer, Established, Heartbeat, Incoming, Link, LinkClosed,
+    LinkSender, LinkState, Listener, ListenerConfig, Mechanism, NullPolicy, SocketType, Subscriber, connect,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Far longer than anything takes; a hung peer must not hang the tests.
@@ -22,7 +23,7 @@ const CLIENT_SECRET: [u8; 32] = [2; 32];
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/peers/zmq_peer.py");
 
 /// Returns the interpreter, or says loudly why the test does nothing.
-fn python(test: &str) -> Option<String> {
+pub(crate) fn python(test: &str) -> Option<String> {
     let peers = std::env::var("HALITE_PEERS").ok();
     if peers.is_none() {
         // Past the capture of the test harness: a skipped test must not look like a passed one.
@@ -311,6 +312,47 @@ async fn heartbeats_of_both_sides_keep_a_quiet_link_alive() {
             peer.expect(&["still here"]).await;
         }
     }
+}
+
+/// Drives a link from a task of its own from now on: a peer's PING waits for no test.
+fn driven(mut link: Link) -> (LinkSender, JoinHandle<LinkClosed>) {
+    let sender = link.sender();
+    let task = tokio::spawn(async move {
+        loop {
+            if let Err(closed) = link.recv().await {
+                return closed;
+            }
+        }
+    });
+    (sender, task)
+}
+
+/// What the crate `zeromq` answers with a disconnect: a Salt master's PING every few seconds. The long form is slow.
+#[tokio::test]
+async fn pings_of_libzmq_are_answered_for_as_long_as_they_come() {
+    let Some(python) = python("pings_of_libzmq_are_answered_for_as_long_as_they_come") else { return };
+    let (interval_ms, quiet) = if crate::alone::slow() { ("1000", 60) } else { ("50", 2) };
+    let mut listener = listen(SocketType::Router, 0, Heartbeat::default());
+    let mut publisher = listen(SocketType::Pub, 0, Heartbeat::default());
+    let more = ["--heartbeat-ms", interval_ms];
+    for security in [Security::Curve, Security::Null] {
+        let mut dealer = Peer::client(&python, "dealer", listener.local_addr().port(), security, &more).await;
+        let to_dealer = driven(accepted(&mut listener).await.link);
+        let mut sub = Peer::client(&python, "sub", publisher.local_addr().port(), security, &more).await;
+        sub.tell("sub", &["topic"]).await;
+        let to_sub = driven(accepted(&mut publisher).await.link);
+        let either = async {
+            tokio::select! { ended = to_dealer.1 => ended, ended = to_sub.1 => ended }
+        };
+        let ended = timeout(Duration::from_secs(quiet), either).await;
+        assert!(ended.is_err(), "{security:?}: {ended:?}");
+        to_dealer.0.try_send(frames(&["still here"])).unwrap();
+        to_sub.0.try_send(frames(&["topic", "news"])).unwrap();
+        dealer.expect(&["still here"]).await;
+        sub.expect(&["topic", "news"]).await;
+    }
+    let peers = (listener.stats().established(), publisher.stats().established());
+    assert_eq!(peers, (2, 2), "nobody had to come back");
 }
 
 #[tokio::test]
