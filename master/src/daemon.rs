@@ -345,13 +345,18 @@ fn make_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Raises the soft limit of open files to the hard one: a minion needs two.
+/// Raises the soft limit of open files to the hard one, and says what it is: a minion needs two.
 fn raise_fd_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
-    if let Err(error) = raised {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the limit of open files could not be raised");
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok((soft, hard))
+    });
+    match raised {
+        Ok((was, limit)) => tracing::info!(limit, was, "open files are limited; a minion needs two"),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the limit of open files could not be raised");
+        }
     }
 }
 
