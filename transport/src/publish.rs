@@ -23,7 +23,7 @@ pub fn publish<S: Borrow<LinkSender>>(links: impl IntoIterator<Item = S>, messag
     let mut published = Published::default();
     for link in links {
         let link = link.borrow();
-        match link.try_send(message.clone()) {
+        match link.try_share(&message) {
             Ok(()) => published.queued += 1,
             Err(SendError::Closed) => published.closed.push(link.conn()),
             Err(SendError::Full) => published.full.push(link.conn()),

@@ -76,9 +76,12 @@ pub(crate) enum Wish {
     Ping,
 }
 
+#[derive(Default)]
 struct Queue {
     messages: VecDeque<Multipart>,
     cost: usize,
+    /// Somebody found no room since the last message left.
+    wanted: bool,
     closed: bool,
     crowded_out: bool,
     ping: bool,
@@ -92,7 +95,7 @@ pub(crate) struct Shared {
     queue: Mutex<Queue>,
     /// Length of the queue, so that the owner can look without the lock.
     len: AtomicUsize,
-    /// Signalled when something leaves the queue, and when it is closed.
+    /// Signalled when something leaves a queue that had no room, and when it is closed.
     space: Notify,
     born: Instant,
     /// Microseconds from `born` to the last byte from the peer.
@@ -106,12 +109,10 @@ const UNMEASURED: u64 = u64::MAX;
 
 impl Shared {
     pub(crate) fn new(conn: ConnId, limits: QueueLimits, now: Instant) -> Arc<Shared> {
-        let queue =
-            Queue { messages: VecDeque::new(), cost: 0, closed: false, crowded_out: false, ping: false, waker: None };
         Arc::new(Shared {
             conn,
             limits,
-            queue: Mutex::new(queue),
+            queue: Mutex::default(),
             len: AtomicUsize::new(0),
             space: Notify::new(),
             born: now,
@@ -148,8 +149,11 @@ impl Shared {
             queue.messages.shrink_to(IDLE_CAPACITY);
         }
         self.len.store(queue.messages.len(), Ordering::Relaxed);
+        let wanted = std::mem::take(&mut queue.wanted);
         drop(queue);
-        self.space.notify_waiters();
+        if wanted {
+            self.space.notify_waiters();
+        }
         Some(message)
     }
 
@@ -204,6 +208,7 @@ impl Shared {
         }
         let waiting = queue.messages.len();
         if waiting >= self.limits.messages || waiting > 0 && queue.cost + message.cost() > self.limits.bytes {
+            queue.wanted = true;
             return Err(SendError::Full);
         }
         queue.cost += message.cost();
@@ -232,6 +237,11 @@ impl LinkSender {
     /// Queues a message, or says at once why not.
     pub fn try_send(&self, message: impl Into<Multipart>) -> Result<(), SendError> {
         self.shared.push(&message.into())
+    }
+
+    /// Queues a message that others get too.
+    pub(crate) fn try_share(&self, message: &Multipart) -> Result<(), SendError> {
+        self.shared.push(message)
     }
 
     /// Queues a message, and waits while the queue is full. Never call it from the task that drives the same link:
