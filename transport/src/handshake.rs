@@ -21,6 +21,9 @@ use crate::{Established, PeerInfo};
 /// Holds every command of a usual handshake. Longer ones grow it, up to the session's limit.
 const READ_STEP: usize = 1024;
 
+/// Chunks given to one `writev`: the rest of the greeting and READY leave together.
+const FLIGHT_CHUNKS: usize = 4;
+
 /// Why a handshake did not succeed.
 #[derive(Debug, Error)]
 pub enum HandshakeError {
@@ -134,9 +137,9 @@ pub(crate) fn seed() -> io::Result<[u8; SEED_LEN]> {
 
 async fn write_out(stream: &mut TcpStream, session: &mut Session) -> io::Result<()> {
     while session.out_len() > 0 {
-        let mut slices = [io::IoSlice::new(&[])];
-        session.fill_slices(&mut slices);
-        let written = stream.write(&slices[0]).await?;
+        let mut slices = [io::IoSlice::new(&[]); FLIGHT_CHUNKS];
+        let filled = session.fill_slices(&mut slices);
+        let written = stream.write_vectored(&slices[..filled]).await?;
         session.advance_out(written);
     }
     Ok(())

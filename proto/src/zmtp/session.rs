@@ -356,6 +356,10 @@ impl Session {
         if self.frames.len() >= max_frames {
             return Err(CloseReason::TooManyFrames(max_frames));
         }
+        if place == Place::Last {
+            // Most messages have one frame; room for four would be allocated for it otherwise.
+            self.frames.reserve_exact(1);
+        }
         self.frames.push(frame);
         if place == Place::Inner {
             return Ok(Step::Next);
