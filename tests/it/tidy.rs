@@ -17,7 +17,10 @@ const MAX_MAIN: usize = 100;
 const KERNEL: &str = "minion/src/host/kernel.rs";
 
 /// Tests that may sleep, each with its reason.
-const SLEEPERS: &[(&str, &str)] = &[("tests/src/lib.rs", "the harness: wait_for looks again after a pause")];
+const SLEEPERS: &[(&str, &str)] = &[
+    ("tests/src/lib.rs", "the harness: wait_for looks again after a pause"),
+    ("transport/benches/engines/src/client.rs", "a bench: memory is read when a server has come to rest"),
+];
 
 /// Who may name the folders of configuration files besides `config`, each with its reason.
 const FOLDER_NAMERS: &[(&str, &str)] =

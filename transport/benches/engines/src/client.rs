@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use halite_transport::{ConnectConfig, ConnectMechanism, CurveKeyPair, Link, SocketType, connect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,8 +15,16 @@ use crate::server::{SECRET, TOPIC};
 /// Connections being made at the same time.
 const AT_ONCE: usize = 64;
 
+/// How often a counter is looked at.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_micros(500);
+
 /// What the peers have read so far, in bytes.
 pub(crate) static READ: AtomicU64 = AtomicU64::new(0);
+
+/// Does nothing for a while.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
 
 /// Shakes hands as a NULL peer of this type.
 async fn handshake(addr: SocketAddr, kind: &str) -> TcpStream {
@@ -71,7 +80,7 @@ pub(crate) async fn subscribers(addr: SocketAddr, count: usize) -> JoinSet<()> {
 /// Waits until so many bytes have been read since the last time.
 pub(crate) async fn read(bytes: u64) {
     while READ.load(Ordering::Relaxed) < bytes {
-        tokio::time::sleep(std::time::Duration::from_micros(500)).await;
+        pause(LOOK_EVERY).await;
     }
     READ.fetch_sub(bytes, Ordering::Relaxed);
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::client::{LOOK_EVERY, pause};
 use bytes::Bytes;
 use halite_transport::{
     CurveKeyPair, Incoming, Limits, LinkSender, Listener, ListenerConfig, NullPolicy, SocketType, publish,
@@ -69,7 +70,7 @@ pub(crate) async fn run(engine: &str, kind: &str) {
             ["wait", count] => {
                 let count: u64 = count.parse().unwrap();
                 while SEEN.load(Ordering::Relaxed) < count {
-                    tokio::time::sleep(std::time::Duration::from_micros(500)).await;
+                    pause(LOOK_EVERY).await;
                 }
                 SEEN.fetch_sub(count, Ordering::Relaxed);
                 say("done");
