@@ -206,12 +206,10 @@ impl Master {
         let (requests, publications) = listen(&config, &keys)?;
         let about = about(&config, &requests, &publications);
         let (reload, reloads) = mpsc::channel(RELOADS);
-        let cursors =
-            Cursors::open(&config.cachedir.join("cursors.db"), bus.clone()).context("failed to open the cursors")?;
         let door = Door::new(Rooms {
             acl: Acl { own_uid: nix::unistd::getuid().as_raw() },
             bus: bus.clone(),
-            cursors,
+            cursors: cursors(&config, &bus)?,
             keys: keys.clone(),
             jobs: jobs.clone(),
             registry: registry.clone(),
@@ -314,6 +312,10 @@ fn listen(config: &Config, keys: &Keys) -> anyhow::Result<(Listener, Listener)> 
     let requests = bind(SocketType::Router, config.ret_port, NullPolicy::Allow, "request (ret_port)")?;
     let publications = bind(SocketType::Pub, config.publish_port, NullPolicy::Refuse, "publish (publish_port)")?;
     Ok((requests, publications))
+}
+
+fn cursors(config: &Config, bus: &Bus) -> anyhow::Result<Cursors> {
+    Cursors::open(&config.cachedir.join("cursors.db"), bus.clone()).context("failed to open the cursors")
 }
 
 fn about(config: &Config, requests: &Listener, publications: &Listener) -> About {

@@ -31,7 +31,7 @@ impl Scene {
     /// Returns (tag, number) of all that was told so far.
     async fn told(&self) -> Vec<(String, Value)> {
         let until = self.master.bus.fire(proto::tag::Tag::parse("test/marker").unwrap(), &Map::new()).await.unwrap();
-        let mut events = self.master.bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Start });
+        let mut events = self.master.bus.subscribe(EventQuery { tags: Vec::new(), since: Since::Start, until: None });
         let mut told = Vec::new();
         while let Some(event) = events.next().await.filter(|event| event.offset < until) {
             if event.tag.as_str() == DENIED {
