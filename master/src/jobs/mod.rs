@@ -212,6 +212,11 @@ impl Jobs {
         self.read(move |cache| cache.show(&jid)).await
     }
 
+    /// Returns the last offset of the log that the job cache has taken in.
+    pub fn projected(&self) -> u64 {
+        *self.projected.borrow()
+    }
+
     async fn catch_up(&self) {
         let head = self.parts.bus.head();
         let mut projected = self.projected.clone();

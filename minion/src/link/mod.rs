@@ -23,7 +23,6 @@ use crate::jids::Jids;
 use crate::local_bus::LocalBus;
 use crate::modules::{EventSink, NoDaemon, NotDone, SendError};
 use crate::spool::{Spool, SpoolError};
-use state::LinkState;
 use task::LinkTask;
 
 mod connect;
@@ -38,6 +37,8 @@ mod trust;
 pub use connect::Target;
 pub use intake::{Intake, IntakeParts};
 pub use pace::Pace;
+/// The rules of a session without its loop, for who drives many of them: the fleet simulator.
+pub use state::{Failure, LinkInput, LinkOutput, LinkState};
 pub use trust::{Demands, TrustError};
 
 /// Requests on their way to the loop, which takes them at once; a sender waits when it is full.

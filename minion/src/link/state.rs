@@ -23,7 +23,7 @@ const LIMBO_PACE: Pace = Pace { first: Duration::from_secs(1), max: Duration::fr
 
 /// How the connection to the master did not come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The master's key is not the one we trust.
     Distrusted,
     /// It could not be reached, or did not finish the handshake.
@@ -32,14 +32,20 @@ pub(super) enum Failure {
 
 /// What happens to a session.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum LinkInput {
+pub enum LinkInput {
+    /// The DEALER ended.
     DealerClosed,
+    /// The DEALER did not come about.
     DealerFailed(Failure),
+    /// The DEALER's handshake is done.
     DealerReady,
     /// The master said something on the DEALER.
     Push(Push),
+    /// The SUB ended.
     SubClosed,
+    /// The SUB did not come about.
     SubFailed,
+    /// The SUB's handshake is done, and its subscription sent.
     SubReady,
     /// Time has passed.
     Tick,
@@ -47,13 +53,16 @@ pub(super) enum LinkInput {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum LinkOutput {
+pub enum LinkOutput {
     /// Everything of the spool up to here is in the master's log.
     Acked(Spooled),
     /// Close both connections.
     Close,
+    /// Close the SUB.
     CloseSub,
+    /// Connect the DEALER.
     ConnectDealer,
+    /// Connect the SUB, and subscribe.
     ConnectSub,
     /// The session is open: spooled loads may be sent, from the first unacknowledged one.
     Flow,
@@ -63,22 +72,28 @@ pub(super) enum LinkOutput {
     Limbo(Welcome),
     /// The session is complete: jobs come in.
     Live {
+        /// Its number.
         session: u64,
     },
     /// The answer to a request that is none of the session's own.
     Reply(Reply),
+    /// Send `jobs_since`.
     SendJobsSince {
+        /// Its number.
         seq: u64,
+        /// The resume point.
         serial: u64,
     },
+    /// Send `session`.
     SendSession {
+        /// Its number.
         seq: u64,
     },
 }
 
 /// One session after the other, with one master.
 #[derive(Debug)]
-pub(super) struct LinkState {
+pub struct LinkState {
     kind: Kind,
     pace: Pace,
     /// Makes the jitter differ from other minions'.
@@ -123,7 +138,7 @@ enum Sub {
 
 impl LinkState {
     /// Begins at `start`; the first tick from then on connects.
-    pub(super) fn new(kind: Kind, pace: Pace, seed: u64, start: Instant) -> LinkState {
+    pub fn new(kind: Kind, pace: Pace, seed: u64, start: Instant) -> LinkState {
         LinkState {
             kind,
             pace,
@@ -137,33 +152,33 @@ impl LinkState {
     }
 
     /// Makes a pending minion send its session, so that the master sees what vouches for it.
-    pub(super) fn vouching(self, vouches: bool) -> LinkState {
+    pub fn vouching(self, vouches: bool) -> LinkState {
         LinkState { vouches, ..self }
     }
 
     /// Returns a fresh number for a request.
-    pub(super) fn next_seq(&mut self) -> u64 {
+    pub fn next_seq(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }
 
     /// Tells whether spooled loads may be sent.
-    pub(super) fn is_flowing(&self) -> bool {
+    pub fn is_flowing(&self) -> bool {
         matches!(self.phase, Phase::Open { flowing: true, .. })
     }
 
     /// Tells whether requests are answered.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open { .. })
     }
 
     /// Notes a publication, so that a later session resumes behind it.
-    pub(super) fn saw(&mut self, serial: u64) {
+    pub fn saw(&mut self, serial: u64) {
         self.serial = self.serial.max(serial);
     }
 
     /// Returns when a tick is due.
-    pub(super) fn next_tick(&self) -> Option<Instant> {
+    pub fn next_tick(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { until }
             | Phase::Greeted { until }
@@ -178,7 +193,7 @@ impl LinkState {
     }
 
     /// Takes one input and returns what is to be done, in order.
-    pub(super) fn handle(&mut self, now: Instant, input: LinkInput) -> Vec<LinkOutput> {
+    pub fn handle(&mut self, now: Instant, input: LinkInput) -> Vec<LinkOutput> {
         match input {
             LinkInput::DealerClosed => self.lost(now),
             LinkInput::DealerFailed(failure) => self.failed(now, failure),
