@@ -18,6 +18,7 @@ mod presence;
 mod reactor;
 mod recorded;
 mod store;
+mod swarm;
 mod systemd;
 mod targets;
 mod tidy;

@@ -61,7 +61,7 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// Asks the master for its key, then starts all minions.
+    /// Asks the master for its key, then starts all minions. They connect and answer; see [`begin`](Self::begin).
     pub fn start(options: &Options) -> anyhow::Result<Swarm> {
         machine::raise_fd_limit();
         let threads = options.threads.max(1);
@@ -77,7 +77,7 @@ impl Swarm {
         ring.pin(&master_key).context("failed to trust the master")?;
         let dialler = Arc::new(Dialler::new(address.clone(), master_key, ring));
         let answers = Arc::new(Answers::new(&options.answer, options.beacon_size));
-        let orders = watch::Sender::new(Orders { number: 0, events_per_s: options.events_per_s, trouble: true });
+        let orders = watch::Sender::new(Orders { number: 0, events_per_s: 0.0, trouble: false });
         let totals = Arc::new(Mutex::new(Totals::default()));
         let started = Instant::now();
         for index in 0..threads {
@@ -87,6 +87,11 @@ impl Swarm {
             runtime.spawn(shard.run(Arc::clone(&totals)));
         }
         Ok(Swarm { orders, totals, minions: options.minions, shards: threads as u64, started, _runtime: runtime })
+    }
+
+    /// Begins to fire, and to make trouble, as the options say.
+    pub fn begin(&self, options: &Options) {
+        self.order(|orders| (orders.events_per_s, orders.trouble) = (options.events_per_s, true));
     }
 
     /// Changes the orders.

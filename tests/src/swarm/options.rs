@@ -96,7 +96,7 @@ pub struct Options {
     #[arg(long, default_value_t = 0.0, value_name = "PER_SECOND")]
     pub connect_rate: f64,
     /// Connections being made at the same time, at most. A master takes 1,024 unfinished handshakes of one address.
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N")]
     pub connecting: usize,
     /// Threads; each drives its share of the minions in one task.
     #[arg(long, default_value_t = 1)]

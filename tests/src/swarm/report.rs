@@ -53,7 +53,7 @@ impl Report {
         let handshakes = swarm.look(|totals| totals.count.handshakes);
         let handshakes_per_s = handshakes as f64 / swarm.started().elapsed().as_secs_f64();
         let begun = (Instant::now(), swarm.look(|totals| totals.count.acknowledged));
-        swarm.forget_latencies();
+        swarm.begin(options);
         let over = || options.duration > 0.0 && begun.0.elapsed().as_secs_f64() >= options.duration;
         while !stopped && !over() {
             stopped = stop(swarm);

@@ -36,6 +36,8 @@ pub struct Table {
     pub minions: usize,
     /// Seconds from the first connection to the last SUB in place, keys new to the master.
     pub connect_s: f64,
+    /// The master's processor time for that, in seconds.
+    pub connect_cpu_s: f64,
     /// Resident memory of the master before the first minion, in KiB.
     pub empty_rss_kib: u64,
     /// The master, all connected and idle.
@@ -46,6 +48,8 @@ pub struct Table {
     pub idle_cpu: f64,
     /// `'*' test.ping` to the last return in the log, in milliseconds.
     pub ping_all_ms: Percentiles,
+    /// The master's processor time for one of these, in milliseconds.
+    pub ping_all_cpu_ms: f64,
     /// A job for one minion to its return in the log, in milliseconds.
     pub ping_one_ms: Percentiles,
     /// `halite <id> test.ping`, the whole process, in milliseconds.
@@ -79,6 +83,8 @@ pub struct EventPhase {
     pub reader_lag: u64,
     /// How long after the last event that reader had everything, in milliseconds.
     pub reader_caught_up_ms: f64,
+    /// Processor time of the master per acknowledged event, in microseconds.
+    pub master_us_per_event: f64,
     /// Processor time of the master per second, in seconds.
     pub master_cpu: f64,
     /// Processor time of the swarm per second, in seconds.
@@ -94,6 +100,8 @@ pub struct Restart {
     pub ready_s: f64,
     /// From the kill to the last session.
     pub all_back_s: f64,
+    /// The new master's processor time until then, in seconds.
+    pub cpu_s: f64,
     /// A job for all that was published at `ready`: from there to its last return.
     pub ping_all_s: f64,
     /// Memory of the new master when all are back and idle, in KiB.
@@ -138,15 +146,17 @@ pub fn run(options: &Options) -> anyhow::Result<Table> {
     let empty = stage.usage();
     note("connecting");
     let swarm = Swarm::start(&stage.options)?;
-    swarm.order(|orders| orders.events_per_s = 0.0);
     ensure!(swarm.wait_connected(PATIENCE), "only {} minions connected", swarm.look(|totals| totals.count.live));
     let connect_s = swarm.started().elapsed().as_secs_f64();
+    let connected = stage.usage();
     note("idle");
+    std::thread::sleep(IDLE);
     let before = stage.usage();
     std::thread::sleep(IDLE);
     let idle = stage.usage();
     note("jobs");
     let ping_all_ms = stage.sample(|stage| stage.ping(&swarm, "*", options.minions))?;
+    let pinged = stage.usage();
     let one = format!("{}{}", options.prefix, options.minions.div_ceil(2));
     let ping_one_ms = stage.sample(|stage| stage.ping(&swarm, &one, 1))?;
     let cli_one_ms = stage.sample(|stage| stage.cli(&one))?;
@@ -161,11 +171,13 @@ pub fn run(options: &Options) -> anyhow::Result<Table> {
     Ok(Table {
         minions: options.minions,
         connect_s,
+        connect_cpu_s: connected.cpu_since(&empty),
         empty_rss_kib: empty.rss_kib,
         rss_per_minion_kib: grown / options.minions as f64,
         idle_cpu: idle.cpu_since(&before) / IDLE.as_secs_f64(),
         idle,
         ping_all_ms,
+        ping_all_cpu_ms: pinged.cpu_since(&idle) / SAMPLES as f64 * 1_000.0,
         ping_one_ms,
         cli_one_ms,
         events,
@@ -257,6 +269,7 @@ impl Stage {
             ack_ms: swarm.look(super::tally::Totals::ack_ms),
             reader_lag,
             reader_caught_up_ms: drained.elapsed().as_secs_f64() * 1_000.0,
+            master_us_per_event: after.cpu_since(&before) / (done.max(1) as f64) * 1e6,
             master_cpu: after.cpu_since(&before) / seconds,
             swarm_cpu: own_after.cpu_since(&own_before) / seconds,
             master_peak_kib: after.peak_rss_kib,
@@ -280,8 +293,9 @@ impl Stage {
         let pinged = self.ping(swarm, "*", self.options.minions)?;
         ensure!(swarm.wait_connected(PATIENCE), "only {} came back", swarm.look(|totals| totals.count.live));
         let all_back_s = killed.elapsed().as_secs_f64();
+        let cpu_s = self.usage().cpu_since(&Usage::default());
         std::thread::sleep(IDLE);
-        Ok(Restart { ready_s, all_back_s, ping_all_s: pinged.as_secs_f64(), rss_kib: self.usage().rss_kib })
+        Ok(Restart { ready_s, all_back_s, cpu_s, ping_all_s: pinged.as_secs_f64(), rss_kib: self.usage().rss_kib })
     }
 
     /// Counts what the log holds.
@@ -336,12 +350,13 @@ impl Table {
         let Table { events, restart, log, .. } = self;
         let rows = [
             ("minions", self.minions.to_string()),
-            ("time to connect all", format!("{:.1} s", self.connect_s)),
+            ("time to connect all; master's CPU", format!("{:.1} s; {:.1} s", self.connect_s, self.connect_cpu_s)),
             ("master without minions, VmRSS", mib(self.empty_rss_kib)),
             ("master idle, VmRSS / PSS", format!("{} / {}", mib(self.idle.rss_kib), mib(self.idle.pss_kib))),
             ("per minion, VmRSS", format!("{:.1} KiB", self.rss_per_minion_kib)),
             ("master's CPU, idle fleet", format!("{:.1} %", self.idle_cpu * 100.0)),
             ("'*' test.ping, all returns logged, p50 / p99", ms(&self.ping_all_ms)),
+            ("its CPU on the master, each", format!("{:.0} ms", self.ping_all_cpu_ms)),
             ("job for one of them, p50 / p99", ms(&self.ping_one_ms)),
             ("halite ID test.ping, p50 / p99", ms(&self.cli_one_ms)),
             (
@@ -352,9 +367,13 @@ impl Table {
             ("slowest reader behind, most", format!("{} events", events.reader_lag)),
             ("slowest reader has all after", format!("{:.0} ms", events.reader_caught_up_ms)),
             ("CPUs during events, master / swarm", format!("{:.2} / {:.2}", events.master_cpu, events.swarm_cpu)),
+            ("master's CPU per event", format!("{:.1} µs", events.master_us_per_event)),
             ("master's peak, VmHWM", mib(events.master_peak_kib)),
             ("kill -9 to ready", format!("{:.1} s", restart.ready_s)),
-            ("kill -9 to all sessions back", format!("{:.1} s", restart.all_back_s)),
+            (
+                "kill -9 to all sessions back; master's CPU",
+                format!("{:.1} s; {:.1} s", restart.all_back_s, restart.cpu_s),
+            ),
             ("'*' test.ping published at ready, to the last return", format!("{:.1} s", restart.ping_all_s)),
             ("master after restart, VmRSS", mib(restart.rss_kib)),
             ("events in the log / acknowledged", format!("{} / {}", log.events, log.acknowledged)),

@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// How many ticks pass between two looks at every minion's timers.
 const TIMERS_EVERY: u64 = 8;
 /// Minions served in one turn, before the thread's other work gets its own.
-const TURN: usize = 256;
+const TURN: usize = 4_096;
 /// Messages taken from one socket in one turn.
 const MESSAGES: usize = 64;
 

@@ -1,0 +1,98 @@
+//! Many minions at once: the fleet simulator against a real master.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use clap::Parser as _;
+use halite_tests::swarm::options::Options;
+use halite_tests::swarm::{Swarm, tally::Count};
+use halite_tests::{Fleet, PATIENCE, run};
+
+/// Starts a swarm on a fleet's master.
+fn swarm(fleet: &Fleet, arguments: &str) -> Swarm {
+    let command = format!("swarm --master {} {arguments}", master(fleet));
+    let options = Options::parse_from(command.split_whitespace());
+    let swarm = Swarm::start(&options).unwrap_or_else(|error| panic!("{error:#}"));
+    swarm.begin(&options);
+    swarm
+}
+
+fn master(fleet: &Fleet) -> String {
+    let (publications, requests) = fleet.site.ports().unwrap();
+    format!("127.0.0.1:{requests},{publications}")
+}
+
+#[track_caller]
+fn until(swarm: &Swarm, what: &str, condition: impl Fn(&Count) -> bool) {
+    let done = swarm.wait(PATIENCE, |totals| condition(&totals.count));
+    assert!(done, "waited for {what}: {:?}", swarm.totals().count);
+}
+
+/// Returns how many of the swarm's events are in the log, and checks that none is there twice.
+#[track_caller]
+fn logged(fleet: &Fleet) -> u64 {
+    let events = fleet.events("salt/beacon/*/swarm/*");
+    let tags: BTreeSet<&str> = events.iter().filter_map(|event| event["tag"].as_str()).collect();
+    assert_eq!(tags.len(), events.len(), "every event has a tag of its own");
+    events.len() as u64
+}
+
+#[track_caller]
+fn ping_all(fleet: &Fleet, minions: usize) {
+    let answers = fleet.halite(&["*", "test.ping", "--out", "json"]).expect_code(0).json();
+    let answers = answers.as_object().unwrap();
+    assert!(answers.len() == minions && answers.values().all(|answer| *answer == true), "{answers:?}");
+}
+
+#[test]
+fn a_swarm_loses_nothing_to_a_master_that_is_killed() {
+    let mut fleet = Fleet::new().start();
+    let swarm = swarm(&fleet, "--minions 50 --events-per-s 200 --burst 2");
+    until(&swarm, "50 sessions", |count| count.live == 50);
+    ping_all(&fleet, 50);
+    until(&swarm, "acknowledged events", |count| count.acknowledged > 100);
+    fleet.kill_master();
+    fleet.restart_master();
+    until(&swarm, "all to come back", |count| count.reconnects >= 50 && count.live == 50);
+    let acknowledged = swarm.totals().count.acknowledged;
+    until(&swarm, "more events", |count| count.acknowledged > acknowledged + 100);
+    ping_all(&fleet, 50);
+    assert!(swarm.drain(PATIENCE), "{:?}", swarm.totals().count);
+    let count = swarm.totals().count;
+    assert_eq!((logged(&fleet), count.fired), (count.acknowledged, count.acknowledged), "{count:?}");
+    assert_eq!((count.misdelivered, count.not_understood, count.refused), (0, 0, 0));
+    assert_eq!(count.returns_acknowledged, 100);
+}
+
+#[test]
+fn faults_lose_nothing_and_churn_only_what_was_not_acknowledged() {
+    let fleet = Fleet::new().start();
+    let faults = "--fault kill=20,lag=5:0.3,repeat=30,stall=5:0.3 --churn 3";
+    let swarm = swarm(&fleet, &format!("--minions 20 --events-per-s 200 {faults} --seed 7"));
+    until(&swarm, "a bad time", |count| count.troubles > 150 && count.acknowledged > 300);
+    assert!(swarm.drain(PATIENCE), "{:?}", swarm.totals().count);
+    until(&swarm, "peace", |count| count.live == 20);
+    let (count, logged) = (swarm.totals().count, logged(&fleet));
+    assert!(logged >= count.acknowledged && logged <= count.fired, "{logged} in the log: {count:?}");
+    assert_eq!((count.misdelivered, count.not_understood), (0, 0));
+}
+
+#[test]
+fn the_command_reports_in_json() {
+    let fleet = Fleet::new().start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
+    command.args(["--minions", "5", "--events-per-s", "100", "--duration", "0.5", "--report", "json"]);
+    command.args(["--master", &master(&fleet)]);
+    let report = run(command).expect_code(0).json();
+    assert_eq!((&report["connected"], &report["drained"]), (&5.into(), &true.into()), "{report}");
+    assert_eq!(report["count"]["acknowledged"], report["count"]["fired"], "{report}");
+    assert!(report["own"]["rss_kib"].as_u64().unwrap() > 0, "{report}");
+}
+
+#[test]
+fn a_master_that_is_not_there_is_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
+    command.args(["--master", "127.0.0.1:1,2"]);
+    let failed = run(command).expect_code(1);
+    assert!(failed.stderr.contains("failed to ask the master for its key"), "{failed:?}");
+}
