@@ -1,5 +1,7 @@
 //! One DEALER connection: judged, in limbo or accepted, its loads committed in order and acknowledged cumulatively.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::keys::PublicKey;
@@ -168,13 +170,15 @@ impl Dealer<'_> {
         }
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_AGAIN, LOOK_AGAIN);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Made once: all sessions share the token, and each new wait would take its lock.
+        let mut stopped = pin!(stop.cancelled());
         loop {
             let full = self.inflight.is_full() || self.contest.is_some();
             let limbo = self.limbo.as_ref().map(|(_, until)| *until);
             let waits = self.phase == Phase::Limbo(SessionState::Pending);
             let step = tokio::select! {
                 biased;
-                () = stop.cancelled() => Err(Ended::Stopping),
+                () = &mut stopped => Err(Ended::Stopping),
                 told = control.recv() => self.told(told).await,
                 Some((load, outcome)) = self.inflight.next(), if !self.inflight.is_empty() => {
                     self.committed(load, outcome).await

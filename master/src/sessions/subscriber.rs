@@ -1,5 +1,7 @@
 //! One SUB connection: proves whose it is, asks for its own topic, waits for its session, then gets publications.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::message::topic;
@@ -105,9 +107,11 @@ struct Subscriber<'a> {
 impl Subscriber<'_> {
     async fn run(mut self, control: Inbox, stop: CancellationToken) -> Option<LinkClosed> {
         let mut deadline = Instant::now() + LIMBO;
+        // Made once: all sessions share the token, and each new wait would take its lock.
+        let mut stopped = pin!(stop.cancelled());
         loop {
             tokio::select! {
-                () = stop.cancelled() => return None,
+                () = &mut stopped => return None,
                 () = tokio::time::sleep_until(deadline), if !self.attached => return None,
                 told = control.recv() => match told {
                     Control::Attached => self.attached = true,
