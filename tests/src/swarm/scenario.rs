@@ -354,7 +354,7 @@ impl Table {
             ("master without minions, VmRSS", mib(self.empty_rss_kib)),
             ("master idle, VmRSS / PSS", format!("{} / {}", mib(self.idle.rss_kib), mib(self.idle.pss_kib))),
             ("per minion, VmRSS", format!("{:.1} KiB", self.rss_per_minion_kib)),
-            ("master's CPU, idle fleet", format!("{:.1} %", self.idle_cpu * 100.0)),
+            ("master's CPU, idle fleet", format!("{:.1} %", (self.idle_cpu * 100.0).max(0.0))),
             ("'*' test.ping, all returns logged, p50 / p99", ms(&self.ping_all_ms)),
             ("its CPU on the master, each", format!("{:.0} ms", self.ping_all_cpu_ms)),
             ("job for one of them, p50 / p99", ms(&self.ping_one_ms)),
