@@ -259,6 +259,9 @@ impl Stage {
         let (after, own_after) = (self.usage(), Usage::own());
         ensure!(swarm.drain(PATIENCE), "not everything was acknowledged");
         let drained = Instant::now();
+        // With what was still under way: a machine that is too slow shall not make an event look dear.
+        let all = swarm.look(|totals| totals.count.acknowledged) - acknowledged;
+        let master_us_per_event = self.usage().cpu_since(&before) / (all.max(1) as f64) * 1e6;
         while self.reader_lag()? > 0 {
             ensure!(drained.elapsed() < PATIENCE, "the job cache does not catch up");
         }
@@ -269,7 +272,7 @@ impl Stage {
             ack_ms: swarm.look(super::tally::Totals::ack_ms),
             reader_lag,
             reader_caught_up_ms: drained.elapsed().as_secs_f64() * 1_000.0,
-            master_us_per_event: after.cpu_since(&before) / (done.max(1) as f64) * 1e6,
+            master_us_per_event,
             master_cpu: after.cpu_since(&before) / seconds,
             swarm_cpu: own_after.cpu_since(&own_before) / seconds,
             master_peak_kib: after.peak_rss_kib,
