@@ -12,7 +12,7 @@ use proto::map;
 use proto::message::event::EventItem;
 use proto::message::{self, Kind, Publish, Push, Request, SessionRequest, Spooled};
 use proto::msgpack;
-use proto::target::{Target, TgtType};
+use proto::target::{Facts, Target};
 use proto::value::{Map, MapExt, Value};
 
 use super::fault::Dice;
@@ -243,14 +243,13 @@ impl Minion {
     }
 
     fn session_request(&self, seq: u64) -> Request {
-        let grains = map! { "id" => &self.id, "os" => "swarm", "kernel" => "Linux", "cpuarch" => "x86_64" };
         Request::Session(SessionRequest {
             seq,
             instance: self.instance,
             kind: Kind::Daemon,
             version: proto::WIRE_VERSION,
             software: SOFTWARE.to_owned(),
-            grains: Some(msgpack::encode_map(&grains).into()),
+            grains: Some(msgpack::encode_map(&self.grains()).into()),
             autosign_grains: None,
         })
     }
@@ -319,11 +318,15 @@ impl Minion {
         totals.count.returns += 1;
     }
 
-    /// Checks the target again, as a minion does. Types that it cannot judge are the master's.
+    /// Checks the target again, as a minion does.
     fn is_meant(&self, publish: &Publish) -> bool {
-        let Ok(tgt_type) = TgtType::parse(publish.load.text("tgt_type").unwrap_or_default()) else { return true };
-        let target = Target::parse(publish.load.at("tgt").unwrap_or(&Value::Null), tgt_type);
-        target.is_ok_and(|target| target.matches(self.id.as_str()))
+        let grains = self.grains();
+        let facts = Facts { id: self.id.as_str(), grains: &grains };
+        Target::of(&publish.load).is_ok_and(|target| target.matches(facts) == Ok(true))
+    }
+
+    fn grains(&self) -> Map {
+        map! { "id" => &self.id, "os" => "swarm", "kernel" => "Linux", "cpuarch" => "x86_64" }
     }
 
     fn put_return(&mut self, load: Map) {

@@ -3,6 +3,7 @@
 //! Each figure is taken where an operator would feel it: a job counts when its last return is acknowledged, which the
 //! master does after the fsync; a restart counts until every minion has session and SUB again.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -301,15 +302,13 @@ impl Stage {
         Ok(Restart { ready_s, all_back_s, cpu_s, ping_all_s: pinged.as_secs_f64(), rss_kib: self.usage().rss_kib })
     }
 
-    /// Counts what the log holds.
+    /// Counts what the log holds, segment by segment.
     fn check(&self, swarm: &Swarm) -> anyhow::Result<LogCheck> {
-        let path = find(&self.site.confdir("master"), "events.db").context("find the event log")?;
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let log = rusqlite::Connection::open_with_flags(path, flags).context("open the event log")?;
-        let count = |tags: &str| {
-            let sql = "SELECT count(*) FROM events WHERE tag GLOB ?1";
-            let found = log.query_row(sql, [tags], |row| row.get::<_, i64>(0)).context("count the events")?;
-            anyhow::Ok(found.unsigned_abs())
+        let segments = find(&self.site.confdir("master"), |path| path.parent().is_some_and(is_log) && is_segment(path));
+        ensure!(!segments.is_empty(), "the event log was not found");
+        let count = |tags: &str| -> anyhow::Result<u64> {
+            let counts = segments.iter().map(|segment| count(segment, tags));
+            counts.sum::<anyhow::Result<u64>>().context("count the events")
         };
         let totals = swarm.totals().count;
         Ok(LogCheck {
@@ -321,28 +320,45 @@ impl Stage {
     }
 }
 
+fn is_log(folder: &Path) -> bool {
+    folder.file_name().is_some_and(|name| name == "events")
+}
+
+fn is_segment(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".db"));
+    name.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Counts the events of one segment whose tags match.
+fn count(segment: &Path, tags: &str) -> anyhow::Result<u64> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let log = rusqlite::Connection::open_with_flags(segment, flags)?;
+    let sql = "SELECT count(*) FROM events WHERE tag GLOB ?1";
+    Ok(log.query_row(sql, [tags], |row| row.get::<_, i64>(0))?.unsigned_abs())
+}
+
 /// The configuration of the scenario's master. Jobs may be caught up for long enough that a slow machine changes no
 /// result.
 const CONFIG: &str = "auto_accept: true\njob_ttl: 120";
 
-fn socket(site: &Site) -> anyhow::Result<std::path::PathBuf> {
-    find(&site.confdir("master"), master::api::SOCKET_NAME).context("find the API's socket")
+fn socket(site: &Site) -> anyhow::Result<PathBuf> {
+    let is_socket = |path: &Path| path.file_name().is_some_and(|name| name == master::api::SOCKET_NAME);
+    find(&site.confdir("master"), is_socket).pop().context("find the API's socket")
 }
 
-/// Finds a file by name below a directory.
-fn find(dir: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
-    let mut dirs = vec![dir.to_owned()];
+/// Finds files below a directory.
+fn find(dir: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let (mut dirs, mut found) = (vec![dir.to_owned()], Vec::new());
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_name() == name {
-                return Some(entry.path());
-            }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 dirs.push(entry.path());
+            } else if wanted(&entry.path()) {
+                found.push(entry.path());
             }
         }
     }
-    None
+    found
 }
 
 impl Table {
