@@ -375,7 +375,7 @@ fn a_log_that_cannot_be_used_is_refused_with_a_remedy() {
     std::fs::write(segment("damaged"), vec![b'x'; 8_192]).unwrap();
     let (error, text) = refused(&folder.path().join("damaged"));
     assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
-    assert!(text.contains(FIRST) && text.contains("move it away"), "{text}");
+    assert!(text.contains(FIRST) && text.contains("halite store restore"), "{text}");
 
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
