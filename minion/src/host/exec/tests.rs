@@ -235,7 +235,10 @@ fn wait_for(tracer: &mut Tracer, child: &Child) -> Exec {
 fn without_privileges_the_exact_source_is_refused_with_a_remedy() {
     if std::env::var_os(UNPRIVILEGED).is_some() || !nix::unistd::geteuid().is_root() {
         let text = Tracer::open_with(Source::Ebpf).expect_err("nobody may load programs").to_string();
-        assert!(text.starts_with("trace commands: ebpf: ") && text.contains("needs CAP_SYS_ADMIN, or CAP_BPF"), "{text}");
+        assert!(
+            text.starts_with("trace commands: ebpf: ") && text.contains("needs CAP_SYS_ADMIN, or CAP_BPF"),
+            "{text}"
+        );
         // The kernel lets anyone listen to its process connector since 6.6.
         assert_eq!(available().refusals[0].source, Source::Ebpf);
         return;
