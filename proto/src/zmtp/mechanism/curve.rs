@@ -18,6 +18,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crypto_box::aead::{Aead, AeadInPlace, KeyInit};
 use crypto_box::{Nonce, PublicKey, SalsaBox, SecretKey, Tag};
 use crypto_secretbox::XSalsa20Poly1305 as SecretBox;
+// Only for its tables: `crypto_box` makes every short-term key with them.
+use curve25519_dalek as _;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -292,9 +294,20 @@ fn check_vouch(
 /// The client's half, up to READY.
 pub(crate) enum ClientHandshake {
     /// WELCOME is awaited.
-    Greeted { server_key: [u8; KEY_LEN], keys: Arc<CurveKeyPair>, short: SecretKey, vouch_nonce: [u8; 16] },
+    Greeted(Box<Greeted>),
     /// READY is awaited. The channel is there until it is handed out.
     Initiated { server_key: [u8; KEY_LEN], channel: Option<Channel> },
+}
+
+/// What a client that has sent HELLO keeps. Products on the curve are what a handshake costs: none is computed twice.
+pub(crate) struct Greeted {
+    server_key: [u8; KEY_LEN],
+    keys: Arc<CurveKeyPair>,
+    short: SecretKey,
+    short_public: [u8; KEY_LEN],
+    /// The box of HELLO, which opens WELCOME too.
+    hello: SalsaBox,
+    vouch_nonce: [u8; 16],
 }
 
 impl ClientHandshake {
@@ -305,12 +318,12 @@ impl ClientHandshake {
         seed: &[u8; SEED_LEN],
     ) -> Result<(ClientHandshake, Bytes), CurveError> {
         let short = SecretKey::from(seed_key(seed, 0));
-        let shared = agree(server_key, &short)?;
-        let signature = seal(&shared, &short_nonce(b"CurveZMQHELLO---", 1), &[0; 64])?;
-        let public = short.public_key();
-        let hello = [HELLO, &[1, 0], &[0; HELLO_PADDING], public.as_bytes(), &1u64.to_be_bytes(), &signature].concat();
-        let vouch_nonce = seed_nonce(seed, 32);
-        Ok((ClientHandshake::Greeted { server_key, keys, short, vouch_nonce }, command::encode(&hello)))
+        let hello = agree(server_key, &short)?;
+        let signature = seal(&hello, &short_nonce(b"CurveZMQHELLO---", 1), &[0; 64])?;
+        let short_public = *short.public_key().as_bytes();
+        let said = [HELLO, &[1, 0], &[0; HELLO_PADDING], &short_public, &1u64.to_be_bytes(), &signature].concat();
+        let greeted = Greeted { server_key, keys, short, short_public, hello, vouch_nonce: seed_nonce(seed, 32) };
+        Ok((ClientHandshake::Greeted(Box::new(greeted)), command::encode(&said)))
     }
 
     /// Takes one command. Returns what to send, or the result after READY.
@@ -320,11 +333,11 @@ impl ClientHandshake {
         metadata: &Metadata,
     ) -> Result<(Option<Bytes>, Option<Established>), CurveError> {
         match self {
-            ClientHandshake::Greeted { server_key, keys, short, vouch_nonce } => {
-                let (shared, initiate) = answer_welcome(*server_key, keys, short, vouch_nonce, body, metadata)?;
+            ClientHandshake::Greeted(greeted) => {
+                let (shared, initiate) = answer_welcome(greeted, body, metadata)?;
                 // Nonces 1 and 2 went into HELLO and INITIATE.
                 let channel = Some(Channel { shared, role: Role::Client, sent: 2, seen: 0 });
-                *self = ClientHandshake::Initiated { server_key: *server_key, channel };
+                *self = ClientHandshake::Initiated { server_key: greeted.server_key, channel };
                 Ok((Some(initiate), None))
             }
             ClientHandshake::Initiated { server_key, channel } => {
@@ -339,24 +352,18 @@ impl ClientHandshake {
     }
 }
 
-fn answer_welcome(
-    server_key: [u8; KEY_LEN],
-    keys: &CurveKeyPair,
-    short: &SecretKey,
-    vouch_nonce: &[u8; 16],
-    body: &[u8],
-    metadata: &Metadata,
-) -> Result<(SalsaBox, Bytes), CurveError> {
+fn answer_welcome(greeted: &Greeted, body: &[u8], metadata: &Metadata) -> Result<(SalsaBox, Bytes), CurveError> {
+    let Greeted { server_key, keys, short, short_public, hello, vouch_nonce } = greeted;
     let mut fields = Fields::of(body, WELCOME)?;
     let nonce = long_nonce(b"WELCOME-", fields.take()?);
-    let plain = open(&agree(server_key, short)?, &nonce, fields.0)?;
+    let plain = open(hello, &nonce, fields.0)?;
     let mut fields = Fields(&plain);
     let server_short: &[u8; KEY_LEN] = fields.take()?;
     let cookie: &[u8; COOKIE_LEN] = fields.take()?;
     if !fields.0.is_empty() {
         return Err(CurveError::Malformed);
     }
-    let vouched = [*short.public_key().as_bytes(), server_key].concat();
+    let vouched = [*short_public, *server_key].concat();
     let vouch = seal(&agree(*server_short, &keys.secret)?, &long_nonce(b"VOUCH---", vouch_nonce), &vouched)?;
 
     let shared = agree(*server_short, short)?;
