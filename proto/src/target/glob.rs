@@ -1,10 +1,14 @@
 //! `glob`: Python's `fnmatch` over the whole text, in time linear in pattern times text. Tags use it too.
 
+use std::str::Chars;
+
 /// A compiled shell-style pattern: `*` any run (slashes too), `?` any one character, `[a-z]`, `[!a-z]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     pattern: String,
     parts: Vec<Part>,
+    /// The pattern is its own only match.
+    is_literal: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +41,8 @@ impl Glob {
                 other => parts.push(Part::Char(other)),
             }
         }
-        Glob { pattern: pattern.to_owned(), parts }
+        let is_literal = parts.iter().all(|part| matches!(part, Part::Char(_)));
+        Glob { pattern: pattern.to_owned(), parts, is_literal }
     }
 
     /// Returns the pattern as it was written.
@@ -45,30 +50,30 @@ impl Glob {
         &self.pattern
     }
 
-    /// Tells whether the whole text matches.
+    /// Tells whether the whole text matches. Allocates nothing: a fleet is looked through with it, and every event.
     pub fn matches(&self, text: &str) -> bool {
-        let chars: Vec<char> = text.chars().collect();
-        let (mut part, mut at) = (0, 0);
-        // Where to go on when a part fails: the part after the last `*`, and the first character it did not swallow.
-        let mut retry: Option<(usize, usize)> = None;
-        while at < chars.len() {
+        if self.is_literal {
+            return self.pattern == text;
+        }
+        let (mut part, mut rest) = (0, text.chars());
+        // Where to go on when a part fails: the part after the last `*`, and what begins with the first character it took
+        // last.
+        let mut retry: Option<(usize, Chars<'_>)> = None;
+        loop {
+            let here = rest.clone();
+            let Some(c) = rest.next() else { break };
             match self.parts.get(part) {
                 Some(Part::Any) => {
                     part += 1;
-                    retry = Some((part, at));
+                    retry = Some((part, here.clone()));
+                    rest = here;
                 }
-                Some(one) if one.takes(chars[at]) => {
-                    part += 1;
-                    at += 1;
+                Some(one) if one.takes(c) => part += 1,
+                _ => {
+                    let Some((after, from)) = &mut retry else { return false };
+                    from.next();
+                    (part, rest) = (*after, from.clone());
                 }
-                _ => match retry {
-                    Some((after, from)) => {
-                        part = after;
-                        at = from + 1;
-                        retry = Some((after, at));
-                    }
-                    None => return false,
-                },
             }
         }
         self.parts[part..].iter().all(|part| *part == Part::Any)
