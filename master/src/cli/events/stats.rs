@@ -22,12 +22,13 @@ pub(super) fn text(stats: &Json) -> String {
     for class in classes {
         let rate = class["per_s"].as_f64().unwrap_or(0.0);
         let name = class["class"].as_str().unwrap_or_default();
-        let _ = writeln!(text, "{:>10} {:>12} {rate:>10.2}  {}", class["events"], class["bytes"], name);
+        let _ = writeln!(text, "{:>10} {:>12} {rate:>10.2}  {}", number(class, "events"), number(class, "bytes"), name);
     }
     let _ = writeln!(text, "\n{:>20} {:>20} {:>14}  segment", "first", "last", "bytes");
     for segment in stats["segments"].as_array().into_iter().flatten() {
         let phase = if segment["sealed"] == true { "sealed" } else { "open" };
-        let _ = writeln!(text, "{:>20} {:>20} {:>14}  {phase}", segment["first"], segment["last"], segment["bytes"]);
+        let [first, last, bytes] = ["first", "last", "bytes"].map(|name| number(segment, name));
+        let _ = writeln!(text, "{first:>20} {last:>20} {bytes:>14}  {phase}");
     }
     text.push('\n');
     text.push_str(&cursors(&stats["cursors"]));
@@ -40,9 +41,14 @@ pub(super) fn cursors(cursors: &Json) -> String {
     for cursor in cursors.as_array().into_iter().flatten() {
         let own = if cursor["own"] == true { " (the master's own)" } else { "" };
         let name = cursor["name"].as_str().unwrap_or_default();
-        let _ = writeln!(text, "{:>20} {:>14}  {name}{own}", cursor["next"], cursor["lag"]);
+        let _ = writeln!(text, "{:>20} {:>14}  {name}{own}", number(cursor, "next"), number(cursor, "lag"));
     }
     text
+}
+
+/// Returns a number that can be set in columns, which JSON values cannot.
+fn number(from: &Json, name: &str) -> u64 {
+    from[name].as_u64().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -60,6 +66,7 @@ mod tests {
             "cursors": [{"name": "jobs", "next": 3, "lag": 0, "own": true}]});
         let text = text(&stats);
         assert!(text.find("large") < text.find("small"), "{text}");
+        assert!(text.contains("         1            9       0.50  large"), "{text}");
         assert!(text.contains("open") && text.contains("jobs (the master's own)"), "{text}");
     }
 }
