@@ -143,11 +143,28 @@ fn map_into(out: &mut Vec<u8>, map: &Map) {
     }
 }
 
+/// How a dialect reads those msgpack types whose meaning is a convention.
+#[derive(Debug)]
+pub(crate) struct Leaves {
+    /// What a bin is.
+    pub(crate) bin: fn(&[u8]) -> Value,
+    /// What an extension of this type is.
+    pub(crate) ext: fn(i8, &[u8]) -> Value,
+}
+
+/// The native wire's reading: bytes are bytes.
+const NATIVE: &Leaves = &Leaves { bin: bytes_of, ext: |_, data| bytes_of(data) };
+
+fn bytes_of(data: &[u8]) -> Value {
+    Value::Bytes(data.to_vec())
+}
+
 /// Walks msgpack bytes from front to back.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
     input: &'a [u8],
     at: usize,
+    leaves: &'static Leaves,
 }
 
 /// The head of a value: what it is, and how much belongs to it.
@@ -155,7 +172,7 @@ enum Head {
     Scalar(Value),
     Str(usize),
     Bin(usize),
-    Ext(usize),
+    Ext(i8, usize),
     Array(usize),
     Map(usize),
 }
@@ -163,7 +180,12 @@ enum Head {
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
     pub fn new(input: &'a [u8]) -> Reader<'a> {
-        Reader { input, at: 0 }
+        Reader::in_dialect(input, NATIVE)
+    }
+
+    /// Starts at the first byte, reading as a dialect does.
+    pub(crate) fn in_dialect(input: &'a [u8], leaves: &'static Leaves) -> Reader<'a> {
+        Reader { input, at: 0, leaves }
     }
 
     /// Returns how many bytes have been read.
@@ -234,13 +256,24 @@ impl<'a> Reader<'a> {
         self.value_deep(0, &mut left)
     }
 
+    /// Passes over one scalar, string or head and returns how many values follow that are its parts.
+    #[cfg(feature = "salt-wire")]
+    pub(crate) fn step(&mut self) -> Result<usize, DecodeError> {
+        match self.head()? {
+            Head::Scalar(_) => Ok(0),
+            Head::Str(len) | Head::Bin(len) | Head::Ext(_, len) => self.take(len).map(|_| 0),
+            Head::Array(len) => Ok(len),
+            Head::Map(len) => Ok(len.saturating_mul(2)),
+        }
+    }
+
     fn skip_deep(&mut self, depth: usize) -> Result<(), DecodeError> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
         match self.head()? {
             Head::Scalar(_) => Ok(()),
-            Head::Str(len) | Head::Bin(len) | Head::Ext(len) => self.take(len).map(|_| ()),
+            Head::Str(len) | Head::Bin(len) | Head::Ext(_, len) => self.take(len).map(|_| ()),
             Head::Array(len) => (0..len).try_for_each(|_| self.skip_deep(depth + 1)),
             Head::Map(len) => (0..len).try_for_each(|_| {
                 self.skip_deep(depth + 1)?;
@@ -263,7 +296,8 @@ impl<'a> Reader<'a> {
                     Err(_) => Value::Bytes(bytes.to_vec()),
                 })
             }
-            Head::Bin(len) | Head::Ext(len) => Ok(Value::Bytes(self.take(len)?.to_vec())),
+            Head::Bin(len) => Ok((self.leaves.bin)(self.take(len)?)),
+            Head::Ext(kind, len) => Ok((self.leaves.ext)(kind, self.take(len)?)),
             // A length is not trusted beyond what has been read.
             Head::Array(len) => {
                 let mut items = Vec::with_capacity(len.min(ROOM));
@@ -328,8 +362,8 @@ impl<'a> Reader<'a> {
     }
 
     fn ext(&mut self, len: usize) -> Result<Head, DecodeError> {
-        self.take(1)?;
-        Ok(Head::Ext(len))
+        let kind = i8::from_be_bytes(self.array()?);
+        Ok(Head::Ext(kind, len))
     }
 
     fn len8(&mut self) -> Result<usize, DecodeError> {

@@ -1,0 +1,198 @@
+//! A minion's request under its session key, and the reply (salt-wire.md §5.1): both halves.
+//!
+//! The master believes a request when the session key opens it, the ids outside and inside are one, and its token was
+//! made by the accepted RSA key. Signed returns (§5.3) are made and verified here too.
+
+use std::fmt;
+
+use super::crypticle::{BadContent, IV_LEN, SessionKey};
+use super::envelope::{BadRequest, BareReply, Envelope, SealedRequest};
+use super::rsa::{EncAlgo, PrivateKey, PublicKey, Refused, SigAlgo};
+use super::{Nonce, Verified, bytes, msgpack};
+use crate::ids::MinionId;
+use crate::value::{Map, MapExt, Value};
+
+/// What a token opens to.
+const TOKEN: &[u8] = b"salt";
+
+/// A minion's proof of its RSA key: constant for the life of the key, so it is made once (salt-wire.md §2.6).
+#[derive(Clone)]
+pub struct Token(Vec<u8>);
+
+impl Token {
+    /// Makes the token of a key.
+    pub fn new(key: &PrivateKey) -> Token {
+        Token(key.seal_x931(TOKEN).expect("four bytes fit into the smallest modulus that is taken"))
+    }
+
+    /// Returns the bytes as they travel.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What is new in each request: the nonce, the vector of its box, the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    /// Ties the reply to the request.
+    pub nonce: Nonce,
+    /// The vector of the box: random.
+    pub iv: [u8; IV_LEN],
+    /// The time, in seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// A minion that asks.
+#[derive(Debug)]
+pub struct Asker {
+    /// The minion's id.
+    pub id: MinionId,
+    /// The proof of its key.
+    pub token: Token,
+    /// How keys in replies shall be sealed.
+    pub enc_algo: EncAlgo,
+    /// How replies shall be signed.
+    pub sig_algo: SigAlgo,
+}
+
+impl Asker {
+    /// Closes a load and encodes the request. What Salt's client adds to a load is added here.
+    pub fn seal(&self, session: &SessionKey, fresh: &Fresh, mut load: Map) -> Vec<u8> {
+        load.set("nonce", fresh.nonce.as_str());
+        load.set("ts", fresh.unix_s);
+        load.set("tok", Value::Bytes(self.token.0.clone()));
+        load.set("id", &self.id);
+        let sealed = session.0.seal_map(fresh.iv, None, &load);
+        let (id, enc_algo, sig_algo) = (self.id.clone(), self.enc_algo, self.sig_algo);
+        Envelope::Aes(SealedRequest { id, enc_algo, sig_algo, sealed }).encode()
+    }
+}
+
+/// How old a request may be (`request_server_ttl`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ttl {
+    /// As old as it likes: Salt's default.
+    Off,
+    /// At most this old. A load that does not say its time is too old.
+    Seconds {
+        /// The limit.
+        ttl_s: u64,
+        /// The time now, in seconds since 1970.
+        now_s: u64,
+    },
+}
+
+/// A minion's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MinionRequest {
+    /// The minion.
+    pub id: MinionId,
+    /// Ties the reply to the request; without one the reply has none.
+    pub nonce: Option<Nonce>,
+    /// How a key in the reply is sealed.
+    pub enc_algo: EncAlgo,
+    /// How the reply is signed.
+    pub sig_algo: SigAlgo,
+    /// The load without `nonce` and `tok`; `ts` stays, for it appears in events.
+    pub load: Map,
+}
+
+impl SealedRequest {
+    /// Opens the request: the key is the accepted one of the minion that the envelope names.
+    pub fn open(&self, session: &SessionKey, key: &PublicKey, ttl: Ttl) -> Result<Verified<MinionRequest>, BadRequest> {
+        let load = session.0.open(None, &self.sealed).map_err(|error| match error {
+            BadContent::Box(_) => BadRequest::Sealed,
+            BadContent::Decode(_) | BadContent::Nonce => BadRequest::LoadNotMap,
+        })?;
+        let Value::Map(mut load) = load else { return Err(BadRequest::LoadNotMap) };
+        if is_stale(&load, ttl) {
+            return Err(BadRequest::Stale);
+        }
+        if bytes(&load, "id") != Some(self.id.as_str().as_bytes()) {
+            return Err(BadRequest::IdsDiffer);
+        }
+        let token = load.take("tok").ok_or(BadRequest::Token)?;
+        let opened = key.open_x931(token.as_bytes().unwrap_or_default()).map_err(|_| BadRequest::Token)?;
+        if opened != TOKEN {
+            return Err(BadRequest::Token);
+        }
+        let nonce = load.take("nonce").map(|nonce| Nonce::parse(nonce.as_bytes().unwrap_or_default()));
+        let nonce = nonce.transpose().map_err(|_| BadRequest::Nonce)?;
+        if load.text("cmd").is_none() {
+            return Err(BadRequest::Command);
+        }
+        let (id, enc_algo, sig_algo) = (self.id.clone(), self.enc_algo, self.sig_algo);
+        Ok(Verified(MinionRequest { id, nonce, enc_algo, sig_algo, load }))
+    }
+}
+
+fn is_stale(load: &Map, ttl: Ttl) -> bool {
+    match ttl {
+        Ttl::Off => false,
+        Ttl::Seconds { ttl_s, now_s } => {
+            let sent_s = load.at("ts").and_then(Value::as_u64);
+            sent_s.is_none_or(|sent_s| now_s.saturating_sub(sent_s) > ttl_s)
+        }
+    }
+}
+
+impl Verified<MinionRequest> {
+    /// Closes and encodes the reply. An empty text says that the handler failed, an empty map that the command or a
+    /// field is not known (salt-wire.md §1.4).
+    pub fn reply(&self, session: &SessionKey, iv: [u8; IV_LEN], value: &Value) -> Vec<u8> {
+        msgpack::encode(&Value::Bytes(session.0.seal(iv, self.0.nonce.as_ref(), value)))
+    }
+}
+
+/// Why a reply is not taken. All but a wrong content are cured by authenticating anew and asking once more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// The master gave a bare answer.
+    #[error("the master gave a bare answer: {0:?}")]
+    Bare(BareReply),
+    /// The box does not open, or holds the reply to another request.
+    #[error("the reply does not open")]
+    Content(#[from] BadContent),
+    /// It is not a box.
+    #[error("the reply is not a box")]
+    NotABox,
+}
+
+/// Opens the reply to a request.
+pub fn open_reply(session: &SessionKey, nonce: &Nonce, payload: &[u8]) -> Result<Verified<Value>, BadReply> {
+    let value = msgpack::decode(payload).map_err(|_| BadReply::NotABox)?;
+    if let Some(bare) = BareReply::of(&value) {
+        return Err(BadReply::Bare(bare));
+    }
+    let sealed = value.as_bytes().ok_or(BadReply::NotABox)?;
+    Ok(Verified(session.0.open(Some(nonce), sealed)?))
+}
+
+/// The fields that a return's own signature does not cover.
+const UNSIGNED: [&str; 3] = ["nonce", "tok", "sig"];
+
+/// Adds to a return's load its own signature (`minion_sign_messages`, salt-wire.md §5.3), over the load as it stands.
+pub fn sign_return(key: &PrivateKey, algo: SigAlgo, load: &mut Map) {
+    let sig = key.sign(algo, &signed_part(load));
+    load.set("sig", Value::Bytes(sig));
+}
+
+/// Verifies the signature that a return's load carries.
+pub fn verify_return(key: &PublicKey, algo: SigAlgo, load: &Map) -> Result<(), Refused> {
+    key.verify(algo, &signed_part(load), bytes(load, "sig").ok_or(Refused)?)
+}
+
+fn signed_part(load: &Map) -> Vec<u8> {
+    let part: Map = load
+        .iter()
+        .filter(|(key, _)| key.as_str().is_none_or(|name| !UNSIGNED.contains(&name)))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    msgpack::encode_modern(&Value::Map(part))
+}
