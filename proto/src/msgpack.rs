@@ -31,8 +31,8 @@ pub enum DecodeError {
     /// The value nests deeper than [`MAX_DEPTH`].
     #[error("msgpack value nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// The value holds more than [`MAX_VALUES`] values.
-    #[error("msgpack value holds more than {MAX_VALUES} values")]
+    /// The value holds more values than it may: [`MAX_VALUES`], or fewer where the sender is not proven.
+    #[error("msgpack value holds more values than it may")]
     TooMany,
     /// Bytes follow the value.
     #[error("{extra} bytes follow the msgpack value")]

@@ -70,7 +70,6 @@ impl Credentials {
 }
 
 /// A job to be published.
-#[derive(Debug)]
 pub struct PublishCommand {
     /// Who asks.
     pub credentials: Credentials,
@@ -92,8 +91,14 @@ pub struct PublishCommand {
     pub kwargs: Map,
 }
 
+impl fmt::Debug for PublishCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Arguments and options may hold secrets.
+        write!(f, "PublishCommand {{ fun: {:?}, tgt: {:?}, credentials: {:?} }}", self.fun, self.tgt, self.credentials)
+    }
+}
+
 /// A command in the clear.
-#[derive(Debug)]
 pub enum ClearCommand {
     /// `_auth`: what [`super::auth::AuthRequest`] reads.
     Auth(Map),
@@ -125,6 +130,21 @@ pub enum ClearCommand {
         /// Its arguments.
         kwarg: Map,
     },
+}
+
+impl fmt::Debug for ClearCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClearCommand::Auth(_) => f.write_str("Auth(..)"),
+            ClearCommand::GetToken(_) => f.write_str("GetToken(..)"),
+            ClearCommand::MakeToken(credentials) => write!(f, "MakeToken({credentials:?})"),
+            ClearCommand::Ping(_) => f.write_str("Ping(..)"),
+            ClearCommand::Publish(publish) => publish.fmt(f),
+            ClearCommand::Runner { credentials, fun, .. } => write!(f, "Runner({fun:?}, {credentials:?})"),
+            ClearCommand::Unknown => f.write_str("Unknown"),
+            ClearCommand::Wheel { credentials, fun, .. } => write!(f, "Wheel({fun:?}, {credentials:?})"),
+        }
+    }
 }
 
 impl ClearCommand {

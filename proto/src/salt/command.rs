@@ -3,6 +3,8 @@
 //! Reading is the master's half, [`Command::to_load`] the minion's. What only passes through (returns, events, grains)
 //! stays a map.
 
+use std::fmt;
+
 use super::request::MinionRequest;
 use super::{Verified, bytes};
 use crate::ids::MinionId;
@@ -47,6 +49,16 @@ pub enum FileQuery {
     HashAndStat,
 }
 
+impl FileQuery {
+    fn name(self) -> &'static str {
+        match self {
+            FileQuery::Find => "_file_find",
+            FileQuery::Hash => "_file_hash",
+            FileQuery::HashAndStat => "_file_hash_and_stat",
+        }
+    }
+}
+
 /// What is listed of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
@@ -60,6 +72,17 @@ pub enum Listing {
     Symlinks,
 }
 
+impl Listing {
+    fn name(self) -> &'static str {
+        match self {
+            Listing::Dirs => "_dir_list",
+            Listing::EmptyDirs => "_file_list_emptydirs",
+            Listing::Files => "_file_list",
+            Listing::Symlinks => "_symlink_list",
+        }
+    }
+}
+
 /// Whether a minion's publication waits for its returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waits {
@@ -70,7 +93,7 @@ pub enum Waits {
 }
 
 /// A command of a minion.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Command {
     /// `_file_find`, `_file_hash`, `_file_hash_and_stat`.
     File(FileQuery, FileRef),
@@ -169,81 +192,114 @@ pub enum Command {
     SyndicReturn(Vec<Map>),
 }
 
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configurations, returns and events may hold secrets.
+        write!(f, "Command({})", self.name())
+    }
+}
+
 impl Command {
+    /// Returns the name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::File(query, _) => query.name(),
+            Command::FileEnvs => "_file_envs",
+            Command::FileList { listing, .. } => listing.name(),
+            Command::FileReceive { .. } => "_file_recv",
+            Command::MasterOpts { .. } => "_master_opts",
+            Command::MasterTops { .. } => "_master_tops",
+            Command::Mine { .. } => "_mine",
+            Command::MineDelete { .. } => "_mine_delete",
+            Command::MineFlush => "_mine_flush",
+            Command::MineGet { .. } => "_mine_get",
+            Command::MinionEvents(_) => "_minion_event",
+            Command::Pillar(_) => "_pillar",
+            Command::Publish(Waits::No, _) => "minion_pub",
+            Command::Publish(Waits::Yes, _) => "minion_publish",
+            Command::PublishReturns { .. } => "pub_ret",
+            Command::RegisterResources { .. } => "_register_resources",
+            Command::Return(_) => "_return",
+            Command::RevokeAuth { .. } => "revoke_auth",
+            Command::Runner(_) => "minion_runner",
+            Command::ServeFile { .. } => "_serve_file",
+            Command::SyndicReturn(_) => "_syndic_return",
+        }
+    }
+
     /// Reads the command of a proven request.
     pub fn decode(request: &Verified<MinionRequest>) -> Result<Command, BadCommand> {
         let load = Load(&request.get().load);
         let cmd = load.text("cmd")?;
-        if let Some((listing, _)) = LISTINGS.iter().find(|(_, name)| *name == cmd) {
+        if let Some(listing) = LISTINGS.into_iter().find(|listing| listing.name() == cmd) {
             return Ok(Command::FileList {
-                listing: *listing,
+                listing,
                 saltenv: load.text_or("saltenv", "base"),
                 prefix: load.text_or("prefix", ""),
             });
         }
-        if let Some((query, _)) = QUERIES.iter().find(|(_, name)| *name == cmd) {
-            return Ok(Command::File(*query, load.file()?));
+        if let Some(query) = QUERIES.into_iter().find(|query| query.name() == cmd) {
+            return Ok(Command::File(query, load.file()?));
         }
         load.command(&cmd)
     }
 
     /// Returns the load that asks this, in the order in which Salt's modules write it.
     pub fn to_load(&self, id: &MinionId) -> Map {
+        let cmd = self.name();
         match self {
-            Command::File(query, file) => {
-                let cmd = QUERIES.iter().find(|(known, _)| known == query).map(|(_, name)| *name);
+            Command::File(_, file) => {
                 map! { "path" => file.path.as_str(), "saltenv" => file.saltenv.as_str(), "cmd" => cmd }
             }
-            Command::FileEnvs => map! { "cmd" => "_file_envs" },
-            Command::FileList { listing, saltenv, prefix } => {
-                let cmd = LISTINGS.iter().find(|(known, _)| known == listing).map(|(_, name)| *name);
+            Command::FileEnvs => map! { "cmd" => cmd },
+            Command::FileList { saltenv, prefix, .. } => {
                 map! { "saltenv" => saltenv.as_str(), "prefix" => prefix.as_str(), "cmd" => cmd }
             }
             Command::FileReceive { path, size, loc, data } => map! {
-                "cmd" => "_file_recv",
+                "cmd" => cmd,
                 "id" => id,
                 "path" => path.clone(),
                 "size" => *size,
                 "loc" => *loc,
                 "data" => Value::Bytes(data.clone()),
             },
-            Command::MasterOpts { env_only: false } => map! { "cmd" => "_master_opts" },
-            Command::MasterOpts { env_only: true } => map! { "cmd" => "_master_opts", "env_only" => true },
-            Command::MasterTops { opts } => map! { "opts" => opts.clone(), "cmd" => "_master_tops" },
+            Command::MasterOpts { env_only: false } => map! { "cmd" => cmd },
+            Command::MasterOpts { env_only: true } => map! { "cmd" => cmd, "env_only" => true },
+            Command::MasterTops { opts } => map! { "opts" => opts.clone(), "cmd" => cmd },
             Command::Mine { data, clear } => {
-                map! { "cmd" => "_mine", "data" => data.clone(), "id" => id, "clear" => *clear }
+                map! { "cmd" => cmd, "data" => data.clone(), "id" => id, "clear" => *clear }
             }
-            Command::MineDelete { fun } => map! { "cmd" => "_mine_delete", "fun" => fun.as_str(), "id" => id },
-            Command::MineFlush => map! { "cmd" => "_mine_flush", "id" => id },
+            Command::MineDelete { fun } => map! { "cmd" => cmd, "fun" => fun.as_str(), "id" => id },
+            Command::MineFlush => map! { "cmd" => cmd, "id" => id },
             Command::MineGet { tgt, tgt_type, fun } => map! {
-                "cmd" => "_mine_get",
+                "cmd" => cmd,
                 "id" => id,
                 "tgt" => tgt.clone(),
                 "fun" => fun.clone(),
                 "tgt_type" => tgt_type.as_str(),
             },
-            Command::PublishReturns { jid } => map! { "cmd" => "pub_ret", "id" => id, "jid" => jid.as_str() },
+            Command::PublishReturns { jid } => map! { "cmd" => cmd, "id" => id, "jid" => jid.as_str() },
             Command::RegisterResources { resources, resource_grains } => map! {
-                "cmd" => "_register_resources",
+                "cmd" => cmd,
                 "id" => id,
                 "resources" => resources.clone(),
                 "resource_grains" => resource_grains.clone(),
             },
             Command::RevokeAuth { preserve_minion_cache } => map! {
-                "cmd" => "revoke_auth",
+                "cmd" => cmd,
                 "id" => id,
                 "preserve_minion_cache" => *preserve_minion_cache,
             },
             Command::ServeFile { file, loc, gzip } => {
                 let (path, saltenv) = (file.path.as_str(), file.saltenv.as_str());
-                let mut load = map! { "path" => path, "saltenv" => saltenv, "cmd" => "_serve_file", "loc" => *loc };
+                let mut load = map! { "path" => path, "saltenv" => saltenv, "cmd" => cmd, "loc" => *loc };
                 if let Some(level) = gzip {
                     load.set("gzip", *level);
                 }
                 load
             }
             Command::SyndicReturn(returns) => {
-                map! { "cmd" => "_syndic_return", "load" => returns.clone(), "id" => id }
+                map! { "cmd" => cmd, "load" => returns.clone(), "id" => id }
             }
             Command::MinionEvents(load)
             | Command::Pillar(load)
@@ -270,15 +326,8 @@ fn event(event: &Value) -> Option<(&str, Map)> {
     Some((event.text("tag")?, data.clone()))
 }
 
-const LISTINGS: [(Listing, &str); 4] = [
-    (Listing::Dirs, "_dir_list"),
-    (Listing::EmptyDirs, "_file_list_emptydirs"),
-    (Listing::Files, "_file_list"),
-    (Listing::Symlinks, "_symlink_list"),
-];
-
-const QUERIES: [(FileQuery, &str); 3] =
-    [(FileQuery::Find, "_file_find"), (FileQuery::Hash, "_file_hash"), (FileQuery::HashAndStat, "_file_hash_and_stat")];
+const LISTINGS: [Listing; 4] = [Listing::Dirs, Listing::EmptyDirs, Listing::Files, Listing::Symlinks];
+const QUERIES: [FileQuery; 3] = [FileQuery::Find, FileQuery::Hash, FileQuery::HashAndStat];
 
 /// A load whose fields are asked for by name.
 struct Load<'a>(&'a Map);

@@ -1,18 +1,31 @@
 //! The envelope of a request, and what is answered without a key (salt-wire.md §1.3, §1.4): `{enc, load, version, …}`.
 
+use std::fmt;
+
 use super::rsa::{EncAlgo, SigAlgo};
-use super::{MAX_PAYLOAD, VERSION, bytes, msgpack};
+use super::{MAX_PAYLOAD, MAX_UNPROVEN_VALUES, VERSION, bytes, msgpack};
 use crate::ids::MinionId;
 use crate::map;
+use crate::msgpack::DecodeError;
 use crate::value::{Map, MapExt, Value};
 
 /// A request as it arrives: nothing of it is proven.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Envelope {
     /// Under a session key.
     Aes(SealedRequest),
     /// In the clear: `_auth`, and the commands of local clients.
     Clear(Map),
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Envelope::Aes(request) => write!(f, "Aes({:?})", request.id),
+            // Local clients send keys and passwords.
+            Envelope::Clear(load) => write!(f, "Clear({:?})", load.text("cmd")),
+        }
+    }
 }
 
 /// A request that only the session key of its minion opens.
@@ -68,8 +81,8 @@ pub enum BadRequest {
     /// The token is missing, or another key's.
     #[error("the token was not made by the accepted key")]
     Token,
-    /// The payload is longer than [`MAX_PAYLOAD`].
-    #[error("the payload is longer than {MAX_PAYLOAD} bytes")]
+    /// The payload is longer than [`MAX_PAYLOAD`], or holds more than [`MAX_UNPROVEN_VALUES`].
+    #[error("the payload is longer than {MAX_PAYLOAD} bytes, or holds more than {MAX_UNPROVEN_VALUES} values")]
     TooLarge,
     /// The version is missing or below [`VERSION`].
     #[error("the protocol version is missing or below {VERSION}")]
@@ -154,7 +167,10 @@ impl Envelope {
         if payload.len() > MAX_PAYLOAD {
             return Err(BadRequest::TooLarge);
         }
-        let outer = msgpack::decode(payload).map_err(|_| BadRequest::NotMsgpack)?;
+        let outer = msgpack::decode_unproven(payload).map_err(|error| match error {
+            DecodeError::TooMany => BadRequest::TooLarge,
+            _ => BadRequest::NotMsgpack,
+        })?;
         let outer = outer.as_map().ok_or(BadRequest::Field("enc"))?;
         let enc = outer.text("enc").ok_or(BadRequest::Field("enc"))?;
         let load = outer.at("load").ok_or(BadRequest::Field("load"))?;

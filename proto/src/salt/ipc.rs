@@ -1,6 +1,8 @@
 //! The frames of the local event bus (salt-wire.md §7.2): msgpack maps `{head, body}`, end to end or each after its
 //! length. Which of the two a tool reads depends on its patch release, so it is a setting; what a tool writes shows.
 
+use std::fmt;
+
 use bytes::{Buf, Bytes, BytesMut};
 use rmp::encode as write;
 
@@ -77,15 +79,20 @@ pub fn encode(framing: Framing, event: &[u8]) -> Vec<u8> {
 }
 
 /// Takes a peer's bytes apart, as they come. The first byte says how they are framed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Frames {
     buffer: BytesMut,
     framing: Option<Framing>,
     walk: Walk,
 }
 
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frames {{ bytes: {}, framing: {:?} }}", self.buffer.len(), self.framing)
+    }
+}
+
 /// How far a frame without a length has been walked: no byte is looked at twice, however slowly they come.
-#[derive(Debug)]
 struct Walk {
     at: usize,
     /// How many values the frame still consists of.

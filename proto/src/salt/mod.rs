@@ -36,9 +36,20 @@ pub const VERSION: u64 = 3;
 /// wire's limit for one load, and a longer payload is answered `bad load` before anything is done with it.
 pub const MAX_PAYLOAD: usize = crate::message::MAX_LOAD;
 
+/// How many values a payload may hold whose sender is not proven: they take 5 MiB at most. What is sealed counts as one;
+/// what is left are commands in the clear, and a target that lists 50,000 ids is such. More is answered `bad load`.
+pub const MAX_UNPROVEN_VALUES: usize = 1 << 16;
+
 /// Something whose sender has been proven: by a session key and the minion's RSA key, or by the master's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Verified<T>(T);
+
+impl<T> fmt::Debug for Verified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may be a pillar.
+        f.write_str("Verified(..)")
+    }
+}
 
 impl<T> Verified<T> {
     /// Returns what was proven.

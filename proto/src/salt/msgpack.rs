@@ -5,6 +5,7 @@
 
 use rmp::encode as write;
 
+use super::MAX_UNPROVEN_VALUES;
 use crate::msgpack::{self, DecodeError, Leaves, Reader};
 use crate::value::{Map, Value};
 
@@ -116,6 +117,25 @@ fn only_bytes(data: &[u8]) -> Value {
 /// Decodes one value of the wire: what is UTF-8 is text, else bytes. All bytes must belong to it.
 pub fn decode(input: &[u8]) -> Result<Value, DecodeError> {
     decode_with(input, WIRE)
+}
+
+/// Decodes one value of a sender that is not proven: the values are counted before any is made.
+pub fn decode_unproven(input: &[u8]) -> Result<Value, DecodeError> {
+    let mut reader = Reader::new(input);
+    let (mut seen, mut left) = (0_usize, 1_usize);
+    while left > 0 {
+        seen += 1;
+        if seen > MAX_UNPROVEN_VALUES {
+            return Err(DecodeError::TooMany);
+        }
+        left = (left - 1).saturating_add(reader.step()?);
+    }
+    decode(input)
+}
+
+/// Decodes one map of a sender that is not proven.
+pub fn decode_unproven_map(input: &[u8]) -> Result<Map, DecodeError> {
+    map_of(decode_unproven(input)?)
 }
 
 /// Decodes one map of the wire.

@@ -69,7 +69,7 @@ pub struct Waiting<'a> {
 impl Waiting<'_> {
     /// Opens the reply.
     pub fn open(&self, payload: &[u8]) -> Result<Verified<Value>, BadPillar> {
-        let value = msgpack::decode(payload).map_err(|_| BadPillar::Field("key"))?;
+        let value = msgpack::decode_unproven(payload).map_err(|_| BadPillar::Field("key"))?;
         if let Some(bare) = BareReply::of(&value) {
             return Err(BadPillar::Bare(bare));
         }

@@ -99,7 +99,7 @@ impl Ear {
         if payload.len() > MAX_PAYLOAD {
             return Err(BadPublication::NotMsgpack);
         }
-        let outer = msgpack::decode_map(payload).map_err(|_| BadPublication::NotMsgpack)?;
+        let outer = msgpack::decode_unproven_map(payload).map_err(|_| BadPublication::NotMsgpack)?;
         if outer.text("enc") != Some("aes") {
             return Err(BadPublication::Field("enc"));
         }

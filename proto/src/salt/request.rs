@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::crypticle::{BadContent, IV_LEN, SessionKey};
 use super::envelope::{BadRequest, BareReply, Envelope, SealedRequest};
 use super::rsa::{EncAlgo, PrivateKey, PublicKey, Refused, SigAlgo};
@@ -16,13 +18,13 @@ use crate::value::{Map, MapExt, Value};
 const TOKEN: &[u8] = b"salt";
 
 /// A minion's proof of its RSA key: constant for the life of the key, so it is made once (salt-wire.md §2.6).
-#[derive(Clone)]
-pub struct Token(Vec<u8>);
+pub struct Token(Zeroizing<Vec<u8>>);
 
 impl Token {
     /// Makes the token of a key.
     pub fn new(key: &PrivateKey) -> Token {
-        Token(key.seal_x931(TOKEN).expect("four bytes fit into the smallest modulus that is taken"))
+        let token = key.seal_x931(TOKEN).expect("four bytes fit into the smallest modulus that is taken");
+        Token(Zeroizing::new(token))
     }
 
     /// Returns the bytes as they travel.
@@ -66,7 +68,7 @@ impl Asker {
     pub fn seal(&self, session: &SessionKey, fresh: &Fresh, mut load: Map) -> Vec<u8> {
         load.set("nonce", fresh.nonce.as_str());
         load.set("ts", fresh.unix_s);
-        load.set("tok", Value::Bytes(self.token.0.clone()));
+        load.set("tok", Value::Bytes(self.token.0.to_vec()));
         load.set("id", &self.id);
         let sealed = session.0.seal_map(fresh.iv, None, &load);
         let (id, enc_algo, sig_algo) = (self.id.clone(), self.enc_algo, self.sig_algo);
@@ -89,7 +91,7 @@ pub enum Ttl {
 }
 
 /// A minion's request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MinionRequest {
     /// The minion.
     pub id: MinionId,
@@ -101,6 +103,13 @@ pub struct MinionRequest {
     pub sig_algo: SigAlgo,
     /// The load without `nonce` and `tok`; `ts` stays, for it appears in events.
     pub load: Map,
+}
+
+impl fmt::Debug for MinionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Returns and events are nobody's business but their readers'.
+        write!(f, "MinionRequest {{ id: {:?}, cmd: {:?} }}", self.id, self.load.text("cmd"))
+    }
 }
 
 impl SealedRequest {
@@ -166,7 +175,7 @@ pub enum BadReply {
 
 /// Opens the reply to a request.
 pub fn open_reply(session: &SessionKey, nonce: &Nonce, payload: &[u8]) -> Result<Verified<Value>, BadReply> {
-    let value = msgpack::decode(payload).map_err(|_| BadReply::NotABox)?;
+    let value = msgpack::decode_unproven(payload).map_err(|_| BadReply::NotABox)?;
     if let Some(bare) = BareReply::of(&value) {
         return Err(BadReply::Bare(bare));
     }

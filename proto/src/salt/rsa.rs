@@ -115,16 +115,20 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a PEM SubjectPublicKeyInfo or PKCS#1 public key.
     pub fn from_pem(pem: &str) -> Result<PublicKey, BadRsaKey> {
-        let pem = clean(pem)?;
+        if pem.len() > MAX_KEY_FILE {
+            return Err(BadRsaKey::TooLarge);
+        }
         let rsa = Rsa::public_key_from_pem(pem.as_bytes())
             .or_else(|_| Rsa::public_key_from_pem_pkcs1(pem.as_bytes()))
             .map_err(|_| BadRsaKey::NotRsa)?;
         let key = PKey::from_rsa(rsa).map_err(|_| BadRsaKey::NotRsa)?;
         check(&key)?;
-        Ok(PublicKey { key, pem })
+        let pem = key.public_key_to_pem().ok().and_then(|pem| String::from_utf8(pem).ok()).ok_or(BadRsaKey::NotRsa)?;
+        Ok(PublicKey { key, pem: pem.trim_end().to_owned() })
     }
 
-    /// Returns the PEM text it was read from: stripped, LF line ends, no line feed at the end (salt-wire.md §2.1).
+    /// Returns the key's PEM text: LF line ends, no line feed at the end (salt-wire.md §2.1). A key has one text, whatever
+    /// stood around it where it was read, so that it has one fingerprint too.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -262,12 +266,4 @@ fn check<T: HasPublic>(key: &PKey<T>) -> Result<(), BadRsaKey> {
     let exponent = rsa.e();
     let small = exponent.num_bits() > 1 && exponent.num_bits() <= MAX_EXPONENT_BITS && exponent.is_bit_set(0);
     if bits.contains(&key.bits()) && rsa.n().is_bit_set(0) && small { Ok(()) } else { Err(BadRsaKey::Size) }
-}
-
-/// Strips a PEM text as Salt does before it compares or sends it.
-fn clean(pem: &str) -> Result<String, BadRsaKey> {
-    if pem.len() > MAX_KEY_FILE {
-        return Err(BadRsaKey::TooLarge);
-    }
-    Ok(pem.trim().lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
 }

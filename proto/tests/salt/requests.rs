@@ -8,7 +8,7 @@ use halite_proto::salt::request::{
     Asker, BadReply, Fresh, MinionRequest, Token, Ttl, open_reply, sign_return, verify_return,
 };
 use halite_proto::salt::rsa::{EncAlgo, SigAlgo};
-use halite_proto::salt::{MAX_PAYLOAD, Nonce, Verified, msgpack};
+use halite_proto::salt::{MAX_PAYLOAD, MAX_UNPROVEN_VALUES, Nonce, Verified, msgpack};
 use halite_proto::value::{Map, MapExt, Value};
 use serde_json::Value as Json;
 
@@ -210,6 +210,26 @@ fn envelopes_are_judged_before_they_are_opened() {
     odd.set("enc_algo", "OAEP-MD5");
     assert_eq!(refused(odd), BadRequest::Algorithm);
     assert_eq!(Envelope::decode(&vec![0; MAX_PAYLOAD + 1]), Err(BadRequest::TooLarge));
+}
+
+#[test]
+fn what_is_not_proven_holds_few_values() {
+    let load = |len| map! { "cmd" => "publish", "tgt" => vec![Value::Null; len] };
+    let payload = |len| Envelope::Clear(load(len)).encode();
+    assert!(Envelope::decode(&payload(MAX_UNPROVEN_VALUES - 20)).is_ok());
+    assert_eq!(Envelope::decode(&payload(MAX_UNPROVEN_VALUES)), Err(BadRequest::TooLarge));
+    assert_eq!(msgpack::decode_unproven_map(&msgpack::encode_map(&load(2))), Ok(load(2)));
+    // What the box of a proven minion holds may be more.
+    assert!(ask(map! { "cmd" => "_return", "return" => vec![Value::Null; MAX_UNPROVEN_VALUES] }).is_ok());
+}
+
+#[test]
+fn debug_shows_no_load() {
+    let request = ask(map! { "cmd" => "_return", "jid" => "x", "return" => "hunter2" }).unwrap();
+    let command = Command::decode(&request).unwrap();
+    let envelope = Envelope::Clear(map! { "cmd" => "publish", "key" => "hunter2" });
+    let shown = format!("{request:?} {:?} {command:?} {envelope:?}", request.get());
+    assert!(shown.contains("_return") && !shown.contains("hunter2"), "{shown}");
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn other_forms_of_a_key_are_the_same_key() {
     let key = openssl::rsa::Rsa::private_key_from_pem(pem("master").as_bytes()).unwrap();
     let pkcs1 = String::from_utf8(key.public_key_to_pem_pkcs1().unwrap()).unwrap();
     assert_eq!(PublicKey::from_pem(&pkcs1).unwrap(), public("master"));
+    let amid =
+        format!("# a note\r\n{}\r\n", text(&file("rsa_keys")["keys"]["master"], "public_pem").replace('\n', "\r\n"));
+    assert_eq!(PublicKey::from_pem(&amid).unwrap().pem(), public("master").pem());
     let pkcs8 = openssl::pkey::PKey::from_rsa(key).unwrap().private_key_to_pem_pkcs8().unwrap();
     let pkcs8 = PrivateKey::from_pem(&String::from_utf8(pkcs8).unwrap(), None).unwrap();
     assert_eq!(pkcs8.public(), &public("master"));

@@ -155,7 +155,7 @@ impl Applicant<'_> {
 
     /// Judges an answer.
     pub fn judge(&self, attempt: &Attempt, answer: &[u8]) -> Result<AuthAnswer, AuthRefused> {
-        let answer = msgpack::decode(answer).map_err(|_| AuthRefused::NotMsgpack)?;
+        let answer = msgpack::decode_unproven(answer).map_err(|_| AuthRefused::NotMsgpack)?;
         if let Some(bare) = BareReply::of(&answer) {
             return Err(AuthRefused::Bare(bare));
         }
@@ -168,7 +168,7 @@ impl Applicant<'_> {
         }
         let load = bytes(outer, "load").ok_or(AuthRefused::Field("load"))?;
         let sig = bytes(outer, "sig").ok_or(AuthRefused::Signature)?;
-        let inner = msgpack::decode_map(load).map_err(|_| AuthRefused::NotMsgpack)?;
+        let inner = msgpack::decode_unproven_map(load).map_err(|_| AuthRefused::NotMsgpack)?;
         let signed = Signed { load, sig, inner: &inner };
         match inner.at("ret") {
             Some(ret) => self.standing(attempt, &signed, ret),
