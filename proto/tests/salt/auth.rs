@@ -254,6 +254,9 @@ fn what_the_master_has_signed_must_be_whole() {
     let foreign = public("master").encrypt(EncAlgo::OaepSha1, b"x").unwrap();
     let proof = other.seal_x931(b"salt").unwrap();
     let drop = |name: &'static str| move |load: &mut Map| std::mem::drop(load.take(name));
+    let other_key = master.seal_x931(&[b'0'; 64]).unwrap();
+    let of_another = |load: &mut Map| load.set("sig", Value::Bytes(other_key.clone()));
+    assert_eq!(without("a proof of another shared key", &of_another), AuthRefused::Proof);
     assert_eq!(without("token", &drop("token")), AuthRefused::Token);
     assert_eq!(without("sig", &drop("sig")), AuthRefused::Proof);
     assert_eq!(without("session", &drop("session")), AuthRefused::Field("session"));

@@ -128,6 +128,9 @@ fn what_is_not_proven_is_refused() {
     let bare = seal(&map! { "cmd" => "_file_envs", "id" => "web1" });
     assert_eq!(bare.open(&key(), &minion, Ttl::Off), Err(BadRequest::Token));
     let token = || Value::Bytes(asker().token.as_bytes().to_vec());
+    let pepper = Value::Bytes(private("minion_web1").seal_x931(b"pepper").unwrap());
+    let pepper = seal(&map! { "cmd" => "_file_envs", "id" => "web1", "tok" => pepper });
+    assert_eq!(pepper.open(&key(), &minion, Ttl::Off), Err(BadRequest::Token));
     let no_command = seal(&map! { "id" => "web1", "tok" => token() });
     assert_eq!(no_command.open(&key(), &minion, Ttl::Off), Err(BadRequest::Command));
     assert_eq!(BadRequest::Command.answer(), BareReply::Exception);

@@ -111,6 +111,17 @@ fn what_does_not_fit_the_modulus_is_refused() {
 }
 
 #[test]
+fn a_proof_has_one_length() {
+    let (private, public) = (private("master"), public("master"));
+    // About every seventieth proof begins with a zero; without it the number is the same.
+    let proofs = (0..2000_u32).map(|number| private.seal_x931(&number.to_be_bytes()).unwrap());
+    let proof = proofs.into_iter().find(|proof| proof[0] == 0).unwrap();
+    assert!(public.open_x931(&proof).is_ok());
+    assert_eq!(public.open_x931(&proof[1..]), Err(Refused));
+    assert_eq!(public.open_x931(&[&[0], &proof[..]].concat()), Err(Refused));
+}
+
+#[test]
 fn debug_names_a_key_and_shows_none_of_it() {
     let private = private("master");
     let shown = format!("{private:?}");
