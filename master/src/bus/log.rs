@@ -108,6 +108,15 @@ impl OpenError {
     }
 }
 
+/// Has SQLite undo a transaction that was cut off: it does when a connection that may write reads for the first time.
+pub(super) fn roll_back(path: &Path) -> Result<(), OpenError> {
+    let broken = |source| OpenError::sqlite(path, source);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(broken)?;
+    db.busy_timeout(BUSY).map_err(broken)?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(broken)
+}
+
 /// The connection that writes.
 #[derive(Debug)]
 pub(super) struct Log {

@@ -48,7 +48,9 @@ pub fn index(path: &Path) -> rusqlite::Result<()> {
 
 /// Takes the log, so that no master uses it.
 pub fn hold(folder: &Path) -> Result<Held, OpenError> {
-    log::lock(folder).map(Held)
+    let held = log::lock(folder).map(Held)?;
+    segments::settle(folder)?;
+    Ok(held)
 }
 
 /// Applies retention and seals what is not sealed yet. No master may be running.

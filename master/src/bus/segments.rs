@@ -22,6 +22,9 @@ const DIGITS: usize = 20;
 const JOURNAL_AT: usize = 19;
 const ROLLBACK: u8 = 1;
 
+/// The side file of a change that was cut off: sealing writes with a rollback journal at its end.
+const JOURNAL: &str = "-journal";
+
 /// What becomes the next segment, while it is made and when it is ready.
 const UNREADY: &str = "next.tmp";
 const READY: &str = "next.new";
@@ -62,6 +65,7 @@ impl Segments {
     pub(super) fn open(folder: &Path) -> Result<Segments, OpenError> {
         log::make_folder(folder)?;
         adopt(folder)?;
+        settle(folder)?;
         let segments = Segments { folder: folder.to_owned(), list: Mutex::default(), next: Mutex::default() };
         segments.forget_next();
         segments.refresh().map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
@@ -229,7 +233,7 @@ pub(super) fn is_sealed(path: &Path) -> bool {
 
 /// Removes a database with its side files, if it is there.
 fn remove_database(path: &Path) -> io::Result<()> {
-    for end in ["", "-wal", "-shm"] {
+    for end in ["", "-wal", "-shm", JOURNAL] {
         match fs::remove_file(beside(path, end)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -248,6 +252,20 @@ pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
 /// Makes sure that names in a folder survive a power cut.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Undoes what a killed master had done by half to its segments. Readers never write, so they cannot; and until it is undone,
+/// a header says what is not so. Whoever calls this holds the lock of the log.
+pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
+    let firsts = match firsts(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?,
+    };
+    for path in firsts.into_iter().map(|first| path(folder, first)).filter(|path| beside(path, JOURNAL).exists()) {
+        log::roll_back(&path)?;
+        tracing::info!(file = %path.display(), "undid a change to a segment of the event log that was cut off");
+    }
+    Ok(())
 }
 
 /// Takes the one file of earlier versions, `events.db` beside the folder, as the first segment. It is complete in itself

@@ -254,3 +254,32 @@ fn an_offset_is_found_in_its_segment_or_behind_a_hole() {
     segments.delete(30).unwrap();
     assert_eq!(segments.active(), 30, "the active one stays in the list");
 }
+
+/// A kill in the last step of sealing leaves a rollback journal: the file is then neither what its header says nor can a
+/// reader mend it.
+#[test]
+fn a_segment_that_was_cut_off_while_it_was_sealed_is_mended_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let (live, crashed) = (folder.path().join("live"), folder.path().join("crashed"));
+    let mut bare = Bare::open(&live);
+    (1..=3).for_each(|n| assert!(bare.commit(n, 0)));
+    assert!(bare.roll(|_| Ok(())).is_none());
+    let sealed = bare.segments.path(1);
+    assert!(keeper::seal(&sealed, &Stop::default()).unwrap());
+    let mut db = Connection::open(&sealed).unwrap();
+    let change = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    change.execute("DELETE FROM events", []).unwrap();
+    change.cache_flush().unwrap();
+    drop(bare);
+    copy(&live, &crashed);
+    drop(change);
+
+    let path = path(&crashed, 1);
+    assert!(beside(&path, JOURNAL).exists());
+    let reader = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let refused = reader.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
+    assert!(refused.is_err(), "a reader cannot undo it");
+    drop(reader);
+    assert_eq!(Bare::open(&crashed).offsets(), [1, 2, 3]);
+    assert!(!beside(&path, JOURNAL).exists());
+}
