@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use proto::ids::Jid;
 use proto::map;
 use proto::message::Kind;
 use proto::tag::Tag;
@@ -24,11 +23,13 @@ use crate::config::{self, Config, Fingerprint, Overrides};
 use crate::executor::{self, Executor, Limit, Limits, MAX_RETURN_SIZE};
 use crate::grains::{self, GrainsContext};
 use crate::health;
-use crate::jids::Jids;
+use crate::host::system::boot_id;
+use crate::jids::{Jids, Owed};
 use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
 use crate::local::{self, Local};
 use crate::local_bus::LocalBus;
 use crate::modules::{NotDone, Reload};
+use crate::spool::{self, Keeper};
 
 /// How often the configuration's files are looked at: a few `stat` calls.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -41,7 +42,7 @@ const RELOADS: usize = 16;
 /// How long such a function waits.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Options that are read once, at the start.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 12] = [
     "id",
     "master",
     "master_port",
@@ -52,6 +53,8 @@ const FIXED: [&str; 10] = [
     "sock_dir",
     "master_finger",
     "master_key",
+    "spool_max_age",
+    "spool_max_bytes",
 ];
 
 /// The parts of a running minion.
@@ -142,8 +145,9 @@ impl Daemon {
         .await?;
         let (jids, owed, jids_thread) = Jids::open(&config.cachedir)
             .context("failed to open the memory of jobs; the minion cannot run without it")?;
+        let (keeper, owed) = open_spool(&config, owed)?;
         let (link, jobs, link_task) =
-            Link::spawn(link_parts(&config, target, &grains, jids.clone())).context("failed to start")?;
+            Link::spawn(link_parts(&config, target, &grains, jids.clone(), keeper)).context("failed to start")?;
         let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
         let (grains_sender, grains_receiver) = watch::channel(Arc::new(grains));
         let bus = LocalBus::default();
@@ -290,7 +294,7 @@ impl Daemon {
     }
 }
 
-fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids) -> link::Parts {
+fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids, keeper: Keeper) -> link::Parts {
     let vouching = config.autosign_grains.iter();
     let autosign: Map = vouching.filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone()))).collect();
     link::Parts {
@@ -301,7 +305,22 @@ fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids) -> link
         pace: config.pace,
         first_delay: random_share(config.random_startup_delay),
         jids: Some(jids),
+        keeper,
     }
+}
+
+/// Opens the spool; also gives the returns that are not in it yet.
+fn open_spool(config: &Config, mut owed: Owed) -> anyhow::Result<(Keeper, Owed)> {
+    let default = spool::Limits::default();
+    let limits = spool::Limits {
+        max_age: config.spool_max_age.unwrap_or(default.max_age),
+        max_bytes: config.spool_max_bytes.unwrap_or(default.max_bytes),
+    };
+    let place = spool::Place { path: config.cachedir.join("spool.db"), boot: boot_id(), limits };
+    let id = link::random().context("failed to start")?;
+    let (keeper, on_their_way) = Keeper::on_disk(place, id, Instant::now());
+    owed.retain(|(jid, _)| !on_their_way.contains(jid));
+    Ok((keeper, owed))
 }
 
 /// Has the outside told how the link stands, from now until it ends.
@@ -369,8 +388,8 @@ impl Reload for Reloads {
     }
 }
 
-/// Puts what comes first into the spool: the start events, and returns from before a restart.
-async fn greet(config: &Config, link: &Link, grains: &Map, owed: Vec<(Jid, Map)>) {
+/// Puts into the spool what a start adds: the start events, and returns from before it that are not in the spool yet.
+async fn greet(config: &Config, link: &Link, grains: &Map, owed: Owed) {
     let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let started = Tag::started(&config.id);
     let chosen: Map = config

@@ -7,9 +7,9 @@
 //! One thread owns the database and commits what waits together at once.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use proto::ids::Jid;
 use proto::map;
@@ -18,6 +18,8 @@ use proto::value::{Map, MapExt, Value};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
+
+use crate::database::{self, clamp, unix_ms};
 
 /// How many requests may wait for the thread. A sender waits when it is full: jobs come no faster than the disk is.
 const REQUESTS: usize = 256;
@@ -30,6 +32,9 @@ const STACK_BYTES: usize = 512 << 10;
 /// What a job that was cut by a restart returns.
 const INTERRUPTED: &str = "interrupted";
 
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS jids (
+    jid TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL, state INTEGER NOT NULL, load BLOB) WITHOUT ROWID;";
+
 const STARTED: i64 = 0;
 const RETURNED: i64 = 1;
 const ACKNOWLEDGED: i64 = 2;
@@ -37,22 +42,12 @@ const ACKNOWLEDGED: i64 = 2;
 /// Why the memory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder cannot be made.
-    #[error("create the folder {}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The database cannot be opened.
-    #[error("open the jid memory {}", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
+    #[error("open the memory of jobs")]
+    Open(#[from] database::OpenError),
+    /// The database cannot be read.
+    #[error("read the memory of jobs")]
+    Read(#[source] rusqlite::Error),
     /// The thread cannot be started.
     #[error("start the thread of the jid memory")]
     Thread(#[source] io::Error),
@@ -101,12 +96,9 @@ impl Jids {
     /// Opens the memory in `folder`. Also gives the loads of returns that are still owed to the master: those that were not
     /// acknowledged, and `interrupted` for jobs that a restart has cut.
     pub fn open(folder: &Path) -> Result<(Jids, Owed, JoinHandle<()>), OpenError> {
-        let unusable = |source| OpenError::Folder { path: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(unusable)?;
-        let path = folder.join("jids.db");
-        let database = open_database(&path).or_else(|error| set_aside(&path, error))?;
+        let database = database::open(&folder.join("jids.db"), SCHEMA)?;
         let mut memory = Memory { database, forgotten: Instant::now() };
-        let owed = memory.owed().map_err(|source| OpenError::Database { path: path.clone(), source })?;
+        let owed = memory.owed().map_err(OpenError::Read)?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let body = move || memory.run(requests);
         let thread = std::thread::Builder::new().name("jids".into()).stack_size(STACK_BYTES).spawn(body);
@@ -287,51 +279,6 @@ fn interrupted(jid: &Jid, publication: &Map) -> Map {
     }
 }
 
-fn open_database(path: &Path) -> Result<Connection, OpenError> {
-    let open = || -> rusqlite::Result<Connection> {
-        let database = Connection::open(path)?;
-        // One page is enough at a time; the whole cache is bounded to 128 KiB.
-        database.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -128;
-             PRAGMA wal_autocheckpoint = 64; PRAGMA temp_store = MEMORY;
-             CREATE TABLE IF NOT EXISTS jids (
-                 jid TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL, state INTEGER NOT NULL, load BLOB) WITHOUT ROWID;",
-        )?;
-        Ok(database)
-    };
-    open().map_err(|source| OpenError::Database { path: path.to_owned(), source })
-}
-
-/// Moves a damaged database out of the way and begins a new one; other errors stay errors.
-fn set_aside(path: &Path, error: OpenError) -> Result<Connection, OpenError> {
-    let OpenError::Database { source: rusqlite::Error::SqliteFailure(failure, _), .. } = &error else {
-        return Err(error);
-    };
-    if !matches!(failure.code, rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) {
-        return Err(error);
-    }
-    let aside = path.with_extension("db.damaged");
-    if std::fs::rename(path, &aside).is_err() {
-        return Err(error);
-    }
-    for rest in ["db-wal", "db-shm"] {
-        // What belongs to the damaged file must not be read into the new one; it may not exist.
-        let _ = std::fs::remove_file(path.with_extension(rest));
-    }
-    error!(path = %path.display(), kept = %aside.display(), "the jid memory is damaged; a new one is begun");
-    open_database(path)
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// SQLite's integers are signed.
-fn clamp(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,7 +346,7 @@ mod tests {
 
     #[test]
     fn only_what_is_expired_and_acknowledged_is_forgotten() {
-        let database = open_database(Path::new(":memory:")).unwrap();
+        let database = database::open(Path::new(":memory:"), SCHEMA).unwrap();
         let memory = Memory { database, forgotten: Instant::now() };
         super::begin(&memory.database, &jid(1), 100, b"\x80").unwrap().unwrap();
         assert_eq!(memory.forget(200), Ok(0));

@@ -10,6 +10,7 @@ pub mod beacons;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+mod database;
 pub mod executor;
 pub mod grains;
 pub mod health;

@@ -1,29 +1,65 @@
-//! The spool: what is on its way to the master, in order, until the master has it in its log.
+//! The spool: what is on its way to the master, in order and on the disk, until the master has it in its log.
 //!
-//! Pure: no clock, no sockets. Items wait; those that wait together are packed into one load of events; a load gets its
-//! number `n` when it is packed and keeps it until it is acknowledged, however often it is sent. The spool is in memory: it
-//! lives as long as the process, and has a new random id with every start (native-wire.md §4).
+//! ```text
+//!  events, returns ─▶ Window ──Exchange──▶ keeper's thread: packs, numbers, stores (spool.db) ──Exchanged──▶ Window ─▶ link
+//! ```
+//! [`Window`] belongs to the link's loop: what waits to be stored, and the loads that may be under way. A [`Keeper`] on a thread
+//! of its own does the rest. One [`Exchange`] is under way at a time and carries everything at once, so that whatever came
+//! meanwhile is one load and one commit. Nothing is sent that is not stored: a load keeps its number `n` over every restart, and
+//! the master drops what it has already.
 //!
-//! When it is full, events nobody waits for go, the oldest first; a sender that waits is refused instead; returns have room
-//! of their own. What was dropped leaves a gap in `n`, from which the master tells that something is missing.
+//! What a crash may take:
+//! - **kill -9 of the minion**: nothing that was stored, which takes one write without fsync after the event was fired.
+//! - **power loss**: what was stored within the last [`SYNC_EVERY`] and is not acknowledged. An event that is acknowledged
+//!   sooner costs no fsync at all. Returns of jobs are in the memory of jobs too, with an fsync of their own ([`crate::jids`]).
+//!   After a boot new loads go under a new id: the file may have lost the last numbers that were used, and the master would
+//!   take a number that comes again for something it has.
+//!
+//! When the spool is full, events go, the oldest first, and leave a gap in `n`, of which the master tells. Returns never go for
+//! events: they have room of their own, and one more is refused. A disk that cannot be written makes the spool one in memory,
+//! under an id of its own, until it can.
 
-use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::message::event::{EventItem, MAX_EVENTS};
-use proto::message::{BadLoad, MAX_LOAD, MinionEvents, Request, Return, Spooled, WINDOW_BYTES, WINDOW_LOADS};
+use proto::ids::Jid;
+use proto::message::event::EventItem;
+use proto::message::{MAX_LOAD, Spooled};
 use proto::value::Map;
+use tokio::sync::{mpsc, oneshot};
 
-/// How many bytes of events may wait. A beacon's event has about 300; this is what 3,000 of them take.
+use crate::database::unix_ms;
+
+mod file;
+mod keeper;
+mod pack;
+mod window;
+
+pub use keeper::Keeper;
+pub use window::{Flow, Settled, Window};
+
+/// How many bytes of events may wait to be stored, and how many are kept while the disk cannot be written. A beacon's event
+/// has about 300; this is what 3,000 of them take.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
-/// How many events may wait, however small they are.
+/// How many events may wait to be stored, however small they are.
 pub const MAX_EVENT_ITEMS: usize = 8192;
-/// How many bytes of returns may wait or be under way; more are refused, and the executor keeps them.
-pub const MAX_RETURN_BYTES: usize = 16 << 20;
-/// How large a load of several events may grow.
-pub const MAX_BATCH_BYTES: usize = 64 << 10;
-/// What is counted for an item beside its text and data.
-const ITEM_OVERHEAD: usize = 64;
+/// How many bytes of returns may be stored; more are refused, and the executor keeps them.
+pub const MAX_RETURN_BYTES: u64 = 16 << 20;
+/// `spool_max_bytes`, unless configured: events of a beacon every second for half a day.
+pub const MAX_STORED_BYTES: u64 = 16 << 20;
+/// `spool_max_age`, unless configured: a week.
+pub const MAX_STORED_AGE: Duration = Duration::from_secs(7 * 86_400);
+/// How long an event may be stored without an fsync.
+pub const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// What is counted for a load or an item beside its text and data.
+const OVERHEAD: usize = 64;
+/// One exchange is under way at a time.
+const EXCHANGES: usize = 1;
+/// The thread's stack; SQLite needs a small part of it.
+const STACK_BYTES: usize = 512 << 10;
 
 /// Why something was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +67,7 @@ pub enum SpoolError {
     /// It cannot become a return's load.
     #[error("it lacks a field that every return has")]
     BadReturn,
-    /// There is no room, and nothing that may be dropped for it.
+    /// There is no room for it, or it went to make room.
     #[error("the spool is full")]
     Full,
     /// The minion is stopping.
@@ -42,218 +78,144 @@ pub enum SpoolError {
     TooLarge,
 }
 
-/// Whether somebody waits for an event's acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish<N> {
-    /// Nobody waits: the event may be dropped if there is no room.
-    Droppable,
-    /// The note comes back when the event was acknowledged.
-    Tell(N),
+/// How much is kept of events, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `spool_max_age`.
+    pub max_age: Duration,
+    /// `spool_max_bytes`.
+    pub max_bytes: u64,
 }
 
-/// What is on its way. `N` is the note that comes back with an acknowledgement.
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_age: MAX_STORED_AGE, max_bytes: MAX_STORED_BYTES }
+    }
+}
+
+/// Where a spool is kept on the disk.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// Which boot of the host this is; empty if nobody knows.
+    pub boot: String,
+    /// How much is kept.
+    pub limits: Limits,
+}
+
+/// What shall be stored. `N` is the note that comes back with its acknowledgement.
+#[derive(Debug)]
+pub enum Item<N> {
+    /// An event; those that wait together become one load.
+    Event {
+        /// What was fired.
+        item: EventItem,
+        /// For whoever waits for the acknowledgement.
+        note: Option<N>,
+    },
+    /// A return.
+    Return {
+        /// As the executor builds it.
+        load: Map,
+        /// The job, if the return belongs to one.
+        jid: Option<Jid>,
+        /// For whoever waits for the acknowledgement.
+        note: Option<N>,
+        /// Told when the return is stored, or why it is not.
+        taken: oneshot::Sender<Result<(), SpoolError>>,
+    },
+}
+
+/// A stored load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Its place in this spool, over all ids.
+    pub seq: u64,
+    /// Its place on the wire.
+    pub at: Spooled,
+    /// The job whose return it is.
+    pub jid: Option<Jid>,
+    /// The request, encoded.
+    pub bytes: Bytes,
+}
+
+/// Which stored loads are wanted next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The last one that is known.
+    pub after: u64,
+    /// At most so many.
+    pub loads: usize,
+    /// With at most so many bytes, but one in any case if everything before it is acknowledged.
+    pub bytes: usize,
+}
+
+/// What the link's loop gives the keeper and asks of it, all in one commit.
+#[derive(Debug)]
+pub struct Exchange<N> {
+    /// What is new.
+    pub put: Vec<Item<N>>,
+    /// How many events were refused before these: the numbers shall show it.
+    pub skipped: u64,
+    /// Everything up to here is acknowledged.
+    pub acked: u64,
+    /// What may be under way ends here; it is not dropped.
+    pub held: u64,
+    /// What to read back.
+    pub read: Option<Read>,
+}
+
+/// The keeper's answer.
+#[derive(Debug)]
+pub struct Exchanged<N> {
+    /// The loads that were asked for, in order.
+    pub rows: Vec<Row>,
+    /// Whether there are further ones.
+    pub more: bool,
+    /// The notes of what was stored, by its place.
+    pub stored: Vec<(u64, N)>,
+    /// What was dropped to make room, in order.
+    pub dropped: Vec<u64>,
+}
+
+/// The two ends of a running keeper.
 #[derive(Debug)]
 pub struct Spool<N> {
-    id: [u8; 16],
-    waiting: VecDeque<Item<N>>,
-    event_bytes: usize,
-    return_bytes: usize,
-    /// Packed loads that are not acknowledged, oldest first.
-    loads: VecDeque<Load<N>>,
-    load_bytes: usize,
-    /// How many of `loads` were sent on this connection.
-    sent: usize,
-    last_n: u64,
-    /// Dropped since the last load was packed.
-    gap: u64,
-    /// Dropped since the start.
-    dropped: u64,
+    /// Takes exchanges; the thread ends when this is gone.
+    pub to: SyncSender<Exchange<N>>,
+    /// Gives the answers; ends when everything is on the disk.
+    pub from: mpsc::Receiver<Exchanged<N>>,
 }
 
-#[derive(Debug)]
-enum Item<N> {
-    Event { item: EventItem, wish: Wish<N> },
-    Return { load: Map, bytes: usize, note: N },
+/// Starts the keeper's thread.
+pub fn spawn<N: Send + 'static>(keeper: Keeper) -> io::Result<Spool<N>> {
+    let (to, exchanges) = sync_channel(EXCHANGES);
+    let (answers, from) = mpsc::channel(EXCHANGES);
+    let body = move || run(keeper, &exchanges, &answers);
+    std::thread::Builder::new().name("spool".into()).stack_size(STACK_BYTES).spawn(body)?;
+    Ok(Spool { to, from })
 }
 
-#[derive(Debug)]
-struct Load<N> {
-    n: u64,
-    bytes: Bytes,
-    return_bytes: usize,
-    notes: Vec<N>,
-}
-
-impl<N> Spool<N> {
-    /// Makes an empty spool with a random id.
-    pub fn new(id: [u8; 16]) -> Spool<N> {
-        Spool {
-            id,
-            waiting: VecDeque::new(),
-            event_bytes: 0,
-            return_bytes: 0,
-            loads: VecDeque::new(),
-            load_bytes: 0,
-            sent: 0,
-            last_n: 0,
-            gap: 0,
-            dropped: 0,
-        }
-    }
-
-    /// Takes an event. If there is no room, the oldest events nobody waits for go; failing that, the new one is refused, and
-    /// counts as dropped if nobody waits for it.
-    pub fn push_event(&mut self, item: EventItem, wish: Wish<N>) -> Result<(), SpoolError> {
-        let size = event_size(&item);
-        if size + ITEM_OVERHEAD > MAX_LOAD {
-            return Err(SpoolError::TooLarge);
-        }
-        while self.event_bytes + size > MAX_EVENT_BYTES.max(size) || self.waiting.len() >= MAX_EVENT_ITEMS {
-            if !self.drop_oldest() {
-                if wish_is_droppable(&wish) {
-                    self.count_dropped();
-                }
-                return Err(SpoolError::Full);
-            }
-        }
-        self.event_bytes += size;
-        self.waiting.push_back(Item::Event { item, wish });
-        Ok(())
-    }
-
-    /// Takes a return's load, as the executor builds it.
-    pub fn push_return(&mut self, load: Map, note: N) -> Result<(), SpoolError> {
-        let probe =
-            Return::new(Spooled { spool: self.id, n: u64::MAX }, &load).map_err(|_: BadLoad| SpoolError::BadReturn)?;
-        let bytes = probe.load.len() + ITEM_OVERHEAD;
-        if bytes > MAX_LOAD {
-            return Err(SpoolError::TooLarge);
-        }
-        if self.return_bytes > 0 && self.return_bytes + bytes > MAX_RETURN_BYTES {
-            return Err(SpoolError::Full);
-        }
-        self.return_bytes += bytes;
-        self.waiting.push_back(Item::Return { load, bytes, note });
-        Ok(())
-    }
-
-    /// Returns the next load to send on this connection, while the window allows one.
-    pub fn next_load(&mut self) -> Option<Bytes> {
-        if self.sent == self.loads.len() {
-            self.pack()?;
-        }
-        let load = self.loads.get(self.sent)?;
-        self.sent += 1;
-        Some(load.bytes.clone())
-    }
-
-    /// Takes an acknowledgement; returns the notes of everything that is now in the master's log.
-    pub fn ack(&mut self, at: Spooled) -> Vec<N> {
-        let mut notes = Vec::new();
-        if at.spool != self.id {
-            return notes;
-        }
-        while self.loads.front().is_some_and(|load| load.n <= at.n) {
-            let Some(load) = self.loads.pop_front() else { break };
-            self.load_bytes -= load.bytes.len();
-            self.return_bytes -= load.return_bytes;
-            self.sent = self.sent.saturating_sub(1);
-            notes.extend(load.notes);
-        }
-        notes
-    }
-
-    /// Begins a new connection: what was sent and not acknowledged is sent again.
-    pub fn rewind(&mut self) {
-        self.sent = 0;
-    }
-
-    /// Tells whether everything was acknowledged.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.loads.is_empty()
-    }
-
-    /// Returns how many events were dropped since the start.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Packs what waits at the front into a load, if the window has room for it.
-    fn pack(&mut self) -> Option<()> {
-        let room = if self.loads.is_empty() { usize::MAX } else { WINDOW_BYTES.saturating_sub(self.load_bytes) };
-        if self.loads.len() >= WINDOW_LOADS || self.waiting.front()?.size() > room {
-            return None;
-        }
-        let n = self.last_n + 1 + self.gap;
-        let at = Spooled { spool: self.id, n };
-        let load = match self.waiting.pop_front()? {
-            Item::Return { load, bytes, note } => {
-                // It was encoded once when it was taken, so it can be encoded again.
-                let ret = Return::new(at, &load).ok()?;
-                Load { n, bytes: Request::Return(ret).encode().into(), return_bytes: bytes, notes: vec![note] }
-            }
-            first @ Item::Event { .. } => self.pack_events(first, at, room),
+fn run<N>(mut keeper: Keeper, exchanges: &Receiver<Exchange<N>>, answers: &mpsc::Sender<Exchanged<N>>) {
+    loop {
+        let wait = keeper.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let next = match wait {
+            Some(wait) => exchanges.recv_timeout(wait),
+            None => exchanges.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        self.last_n = n;
-        self.gap = 0;
-        self.load_bytes += load.bytes.len();
-        self.loads.push_back(load);
-        Some(())
-    }
-
-    fn pack_events(&mut self, first: Item<N>, at: Spooled, room: usize) -> Load<N> {
-        let (mut events, mut notes, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut next = Some(first);
-        while let Some(Item::Event { item, wish }) = next.take() {
-            let size = event_size(&item);
-            bytes += size;
-            self.event_bytes -= size;
-            events.push(item);
-            if let Wish::Tell(note) = wish {
-                notes.push(note);
+        match next {
+            Ok(exchange) => {
+                let answer = keeper.answer(exchange, Instant::now(), unix_ms());
+                // An error means that the loop has ended; what was stored stays.
+                let _ = answers.blocking_send(answer);
             }
-            let limit = MAX_BATCH_BYTES.min(room);
-            let fits = |item: &Item<N>| matches!(item, Item::Event { .. }) && bytes + item.size() <= limit;
-            if events.len() < MAX_EVENTS && self.waiting.front().is_some_and(fits) {
-                next = self.waiting.pop_front();
-            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
-        let load = Request::MinionEvents(MinionEvents { at, events }).encode();
-        Load { n: at.n, bytes: load.into(), return_bytes: 0, notes }
+        keeper.tend(Instant::now(), unix_ms());
     }
-
-    /// Drops the oldest event that nobody waits for; tells whether there was one.
-    fn drop_oldest(&mut self) -> bool {
-        let droppable = |item: &Item<N>| matches!(item, Item::Event { wish: Wish::Droppable, .. });
-        let Some(index) = self.waiting.iter().position(droppable) else { return false };
-        if let Some(item) = self.waiting.remove(index) {
-            self.event_bytes -= item.size();
-        }
-        self.count_dropped();
-        true
-    }
-
-    fn count_dropped(&mut self) {
-        self.gap += 1;
-        self.dropped += 1;
-    }
-}
-
-impl<N> Item<N> {
-    fn size(&self) -> usize {
-        match self {
-            Item::Event { item, .. } => event_size(item),
-            Item::Return { bytes, .. } => *bytes,
-        }
-    }
-}
-
-fn event_size(item: &EventItem) -> usize {
-    item.tag.len() + item.data.len() + ITEM_OVERHEAD
-}
-
-fn wish_is_droppable<N>(wish: &Wish<N>) -> bool {
-    matches!(wish, Wish::Droppable)
+    keeper.close(Instant::now(), unix_ms());
 }
 
 #[cfg(test)]

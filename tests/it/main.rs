@@ -17,6 +17,7 @@ mod peers;
 mod presence;
 mod reactor;
 mod recorded;
+mod spool;
 mod store;
 mod swarm;
 mod systemd;

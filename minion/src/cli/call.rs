@@ -26,6 +26,7 @@ use crate::executor::{self, Done};
 use crate::link::{self, Link, LinkStatus};
 use crate::local::{self, LocalError};
 use crate::modules::{JobInfo, ModuleContext, NoDaemon, ServedBy, served_by};
+use crate::spool::Keeper;
 
 /// There is no session with the master, or it did not acknowledge; or no daemon where one is needed.
 const NO_MASTER: u8 = 3;
@@ -192,6 +193,8 @@ fn connect(config: &Config) -> anyhow::Result<(Link, tokio::task::JoinHandle<()>
         pace: config.pace,
         first_delay: Duration::ZERO,
         jids: None,
+        // The exit code tells whether the master has it: nothing is left for a later process.
+        keeper: Keeper::in_memory(link::random().context("failed to start")?),
     };
     // No jobs come to a call: they go to the daemon.
     let (link, _jobs, task) = Link::spawn(parts).context("failed to start")?;

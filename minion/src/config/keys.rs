@@ -33,6 +33,8 @@ pub(super) const READ: &[&str] = &[
     "recon_max",
     "root_dir",
     "sock_dir",
+    "spool_max_age",
+    "spool_max_bytes",
     "start_event_grains",
     "user",
     "waiting_jobs",

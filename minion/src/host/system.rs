@@ -52,6 +52,11 @@ pub fn init() -> String {
     }
 }
 
+/// Returns which boot of the kernel this is, or nothing where that cannot be read.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Tells whether systemd is the init system: the test of sd_booted(3).
 pub fn is_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::jids::Jids;
 use crate::local_bus::LocalBus;
 use crate::modules::{EventSink, NoDaemon, NotDone, SendError};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{self, Keeper, SpoolError};
 use task::LinkTask;
 
 mod connect;
@@ -33,6 +33,7 @@ mod pump;
 mod state;
 mod task;
 mod trust;
+mod words;
 
 pub use connect::Target;
 pub use intake::{Intake, IntakeParts};
@@ -88,6 +89,8 @@ pub struct Parts {
     pub first_delay: Duration,
     /// Where acknowledged returns are noted.
     pub jids: Option<Jids>,
+    /// What keeps events and returns until they are acknowledged.
+    pub keeper: Keeper,
 }
 
 /// The handle; cheap to clone.
@@ -101,7 +104,6 @@ pub struct Link {
 #[derive(Debug)]
 enum Note {
     Event(SyncSender<Result<(), SpoolError>>),
-    Return(Jid),
     Told(oneshot::Sender<()>),
 }
 
@@ -111,28 +113,47 @@ enum Request {
     Event { item: EventItem, told: Option<SyncSender<Result<(), SpoolError>>> },
     Grains(Bytes),
     NoMatch(Jid),
-    Return { load: Map, note: Note, taken: oneshot::Sender<Result<(), SpoolError>> },
+    Return { load: Map, jid: Option<Jid>, note: Option<Note>, taken: oneshot::Sender<Result<(), SpoolError>> },
     Stop,
 }
 
-/// The system has no random numbers: no session can be opened safely.
+/// Why a link cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("start the link: the system gives no random bytes")]
-pub struct NoRandom;
+pub enum StartError {
+    /// The system has no random numbers: no session can be opened safely.
+    #[error("start the link: the system gives no random bytes")]
+    NoRandom,
+    /// The thread cannot be started.
+    #[error("start the thread of the spool")]
+    Thread(#[source] std::io::Error),
+}
 
 impl Link {
     /// Starts a link. Jobs come out of the receiver; the task ends after [`Link::stop`].
-    pub fn spawn(parts: Parts) -> Result<(Link, mpsc::Receiver<Publish>, JoinHandle<()>), NoRandom> {
+    pub fn spawn(parts: Parts) -> Result<(Link, mpsc::Receiver<Publish>, JoinHandle<()>), StartError> {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (status_sender, status) = watch::channel(LinkStatus::Down { why: None });
         let (jobs_sender, jobs) = mpsc::channel(JOBS);
         let (wire_sender, wire) = mpsc::channel(pump::WIRE_BOUND);
-        let [instance, spool, seed] = [random()?, random()?, random()?];
+        let [instance, seed] = [random()?, random()?];
         let seed = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at: usize| seed[at]));
         let state = LinkState::new(parts.kind, parts.pace, seed, Instant::now() + parts.first_delay)
             .vouching(parts.autosign_grains.is_some());
-        let task = LinkTask::new(parts, instance, state, Spool::new(spool), status_sender, jobs_sender, wire_sender);
-        let handle = tokio::spawn(task.run(requests, wire));
+        let spool = spool::spawn(parts.keeper).map_err(StartError::Thread)?;
+        let parts = task::Parts {
+            target: parts.target,
+            kind: parts.kind,
+            grains: parts.grains,
+            autosign_grains: parts.autosign_grains,
+            jids: parts.jids,
+            instance,
+            state,
+            spool: spool.to,
+            status: status_sender,
+            jobs: jobs_sender,
+            wire: wire_sender,
+        };
+        let handle = tokio::spawn(LinkTask::new(parts).run(requests, wire, spool.from));
         Ok((Link { requests: sender, status }, jobs, handle))
     }
 
@@ -141,7 +162,7 @@ impl Link {
         self.status.clone()
     }
 
-    /// Fires an event that nobody waits for. It is kept until it is acknowledged, or dropped if the spool overflows.
+    /// Fires an event that nobody waits for. It is stored until it is acknowledged, or dropped if the spool overflows.
     pub async fn fire(&self, tag: &Tag, data: &Map) {
         let item = EventItem { tag: tag.as_str().to_owned(), data: msgpack::encode_map(data).into() };
         // An error means that the minion is stopping.
@@ -161,15 +182,15 @@ impl Link {
         let _ = self.requests.send(Request::NoMatch(jid)).await;
     }
 
-    /// Sends a return. Done when the spool has it; the jid memory hears of the acknowledgement.
+    /// Sends a return. Done when the spool has stored it; the jid memory hears of the acknowledgement.
     pub async fn put_return(&self, jid: Jid, load: Map) -> Result<(), SpoolError> {
-        self.offer_return(load, Note::Return(jid)).await
+        self.offer_return(load, Some(jid), None).await
     }
 
     /// Sends a return that belongs to no job, and waits until the master has it in its log.
     pub async fn send_return(&self, load: Map) -> Result<(), SpoolError> {
         let (told, done) = oneshot::channel();
-        self.offer_return(load, Note::Told(told)).await?;
+        self.offer_return(load, None, Some(Note::Told(told))).await?;
         done.await.map_err(|_| SpoolError::Stopped)
     }
 
@@ -177,7 +198,7 @@ impl Link {
     pub fn put_return_blocking(&self, jid: &Jid, load: &Map) -> Result<(), SpoolError> {
         loop {
             let (taken, answer) = oneshot::channel();
-            let request = Request::Return { load: load.clone(), note: Note::Return(jid.clone()), taken };
+            let request = Request::Return { load: load.clone(), jid: Some(jid.clone()), note: None, taken };
             self.requests.blocking_send(request).map_err(|_| SpoolError::Stopped)?;
             match answer.blocking_recv().map_err(|_| SpoolError::Stopped)? {
                 Err(SpoolError::Full) => std::thread::sleep(RETRY),
@@ -197,9 +218,9 @@ impl Link {
         Arc::new(Events { link: self.clone(), id, bus })
     }
 
-    async fn offer_return(&self, load: Map, note: Note) -> Result<(), SpoolError> {
+    async fn offer_return(&self, load: Map, jid: Option<Jid>, note: Option<Note>) -> Result<(), SpoolError> {
         let (taken, answer) = oneshot::channel();
-        self.requests.send(Request::Return { load, note, taken }).await.map_err(|_| SpoolError::Stopped)?;
+        self.requests.send(Request::Return { load, jid, note, taken }).await.map_err(|_| SpoolError::Stopped)?;
         answer.await.map_err(|_| SpoolError::Stopped)?
     }
 }
@@ -247,9 +268,10 @@ impl EventSink for Events {
     }
 }
 
-fn random() -> Result<[u8; 16], NoRandom> {
+/// Returns a random id, of an instance or a spool.
+pub fn random() -> Result<[u8; 16], StartError> {
     let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StartError::NoRandom)?;
     Ok(bytes)
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::message::{
-    self, Kind, Publish, Push, Reply, Request as WireRequest, SessionRequest, SessionState, Spooled, Welcome,
-};
+use proto::message::{self, Kind, Publish, Push, Request as WireRequest, SessionRequest, Spooled, Welcome};
 use proto::msgpack;
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, watch};
@@ -20,9 +19,10 @@ use super::connect::{DialError, Target};
 use super::intake::unix_ms;
 use super::pump::{self, Socket, Wire, WireEvent};
 use super::state::{Failure, LinkInput, LinkOutput, LinkState};
-use super::{LinkStatus, Note, Parts, Request};
+use super::words::{chain, explain, log_refusal};
+use super::{LinkStatus, Note, Request};
 use crate::jids::Jids;
-use crate::spool::{Spool, Wish};
+use crate::spool::{Exchange, Exchanged, Flow, Item, SpoolError, Window};
 
 /// Requests taken in one turn, so that events that wait together go as one load.
 const TURN: usize = 256;
@@ -32,6 +32,8 @@ const CLOCKS_APART_MS: u64 = 5_000;
 const MAX_BACKLOG: usize = 4096;
 /// How long a stopping link may take to hand over what its spool holds.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long the spool may take to store what it was given last.
+const STORE_GRACE: Duration = Duration::from_secs(1);
 /// How long closing connections may take.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// What the session says of this software.
@@ -46,7 +48,8 @@ pub(super) struct LinkTask {
     autosign_grains: Option<Map>,
     jids: Option<Jids>,
     state: LinkState,
-    spool: Spool<Note>,
+    window: Window<Note>,
+    spool: SyncSender<Exchange<Note>>,
     status: watch::Sender<LinkStatus>,
     jobs: mpsc::Sender<Publish>,
     backlog: VecDeque<Publish>,
@@ -69,36 +72,45 @@ struct Connection {
     sender: Option<LinkSender>,
 }
 
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) target: Target,
+    pub(super) kind: Kind,
+    pub(super) grains: Option<Map>,
+    pub(super) autosign_grains: Option<Map>,
+    pub(super) jids: Option<Jids>,
+    pub(super) instance: [u8; 16],
+    pub(super) state: LinkState,
+    pub(super) spool: SyncSender<Exchange<Note>>,
+    pub(super) status: watch::Sender<LinkStatus>,
+    pub(super) jobs: mpsc::Sender<Publish>,
+    pub(super) wire: mpsc::Sender<Wire>,
+}
+
 enum Input {
     Requests,
     Slot(mpsc::OwnedPermit<Publish>),
+    Spooled(Exchanged<Note>),
     Tick,
     Wire(Wire),
 }
 
 impl LinkTask {
-    pub(super) fn new(
-        parts: Parts,
-        instance: [u8; 16],
-        state: LinkState,
-        spool: Spool<Note>,
-        status: watch::Sender<LinkStatus>,
-        jobs: mpsc::Sender<Publish>,
-        wire: mpsc::Sender<Wire>,
-    ) -> LinkTask {
+    pub(super) fn new(parts: Parts) -> LinkTask {
         LinkTask {
             target: Arc::new(parts.target),
             kind: parts.kind,
-            instance,
+            instance: parts.instance,
             grains: parts.grains.map(|grains| msgpack::encode_map(&grains).into()),
             autosign_grains: parts.autosign_grains,
             jids: parts.jids,
-            state,
-            spool,
-            status,
-            jobs,
+            state: parts.state,
+            window: Window::default(),
+            spool: parts.spool,
+            status: parts.status,
+            jobs: parts.jobs,
             backlog: VecDeque::new(),
-            wire,
+            wire: parts.wire,
             pumps: JoinSet::new(),
             generation: 0,
             dealer: Connection::default(),
@@ -110,12 +122,18 @@ impl LinkTask {
     }
 
     /// Runs until the link was stopped and its spool is empty, or the grace is over.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut wire: mpsc::Receiver<Wire>) {
+    pub(super) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut wire: mpsc::Receiver<Wire>,
+        mut spooled: mpsc::Receiver<Exchanged<Note>>,
+    ) {
         let mut batch = Vec::new();
         while !self.is_done() {
             let tick = [self.state.next_tick(), self.stop_by].into_iter().flatten().min();
             let input = tokio::select! {
                 Some(wire) = wire.recv() => Input::Wire(wire),
+                Some(answer) = spooled.recv() => Input::Spooled(answer),
                 taken = requests.recv_many(&mut batch, TURN) => {
                     // Every handle is gone.
                     if taken == 0 { break }
@@ -131,31 +149,49 @@ impl LinkTask {
                         slot.send(job);
                     }
                 }
+                Input::Spooled(answer) => self.spooled(answer),
                 Input::Tick => self.give(LinkInput::Tick),
                 Input::Wire(wire) => self.wire(wire),
             }
             self.send_spooled();
+            self.exchange(self.flow());
         }
         self.close();
         drop(wire);
         // What is queued is still written; a connection that is only being made is given up.
         let _ = timeout(CLOSE_GRACE, async { while self.pumps.join_next().await.is_some() {} }).await;
         self.pumps.shutdown().await;
-        self.status.send_replace(LinkStatus::Stopped);
+        let status = self.status.clone();
+        if timeout(STORE_GRACE, self.settle(spooled)).await.is_err() {
+            warn!("the spool did not end in time; is the disk very slow?");
+        }
+        status.send_replace(LinkStatus::Stopped);
+    }
+
+    /// Has everything stored that was taken, and waits until the spool has ended.
+    async fn settle(mut self, mut spooled: mpsc::Receiver<Exchanged<Note>>) {
+        loop {
+            self.exchange(Flow::Off);
+            if !self.window.is_exchanging() {
+                break;
+            }
+            let Some(answer) = spooled.recv().await else { return };
+            self.spooled(answer);
+        }
+        drop(self.spool);
+        while spooled.recv().await.is_some() {}
     }
 
     fn is_done(&self) -> bool {
-        self.stop_by.is_some_and(|by| by <= Instant::now() || self.spool.is_empty() || !self.state.is_flowing())
+        self.stop_by.is_some_and(|by| by <= Instant::now() || self.window.is_empty() || !self.state.is_flowing())
     }
 
     fn request(&mut self, request: Request) {
         match request {
             Request::Event { item, told } => {
-                let wish = told.clone().map_or(Wish::Droppable, |told| Wish::Tell(Note::Event(told)));
-                if let Err(error) = self.spool.push_event(item, wish) {
-                    debug!(%error, dropped = self.spool.dropped(), "event not taken");
-                    // Whoever waited may be gone.
-                    let _ = told.map(|told| told.try_send(Err(error)));
+                if let Err((error, note)) = self.window.push_event(item, told.map(Note::Event)) {
+                    debug!(%error, "event not taken");
+                    note.into_iter().for_each(|note| refuse(note, error));
                 }
             }
             Request::Grains(grains) => {
@@ -171,9 +207,8 @@ impl LinkTask {
                     self.send(&WireRequest::NoMatch { seq, jid });
                 }
             }
-            Request::Return { load, note, taken } => {
-                // Whoever sent it may be gone; the return counts.
-                let _ = taken.send(self.spool.push_return(load, note));
+            Request::Return { load, jid, note, taken } => {
+                self.window.push_return(Item::Return { load, jid, note, taken });
             }
             Request::Stop => self.stop_by = Some(Instant::now() + STOP_GRACE),
         }
@@ -272,7 +307,7 @@ impl LinkTask {
             LinkOutput::ConnectDealer => self.connect(Socket::Dealer),
             LinkOutput::ConnectSub => self.connect(Socket::Sub),
             LinkOutput::Flow => {
-                self.spool.rewind();
+                self.window.rewind();
                 if self.kind == Kind::Call {
                     self.status.send_replace(LinkStatus::Up { session: 0 });
                 }
@@ -335,13 +370,36 @@ impl LinkTask {
     }
 
     fn acked(&mut self, at: Spooled) {
-        for note in self.spool.ack(at) {
+        let settled = self.window.ack(at);
+        for note in settled.notes {
             match note {
-                // Whoever waited may have given up; the event is in the log all the same.
+                // Whoever waited may have given up; what it sent is in the log all the same.
                 Note::Event(told) => drop(told.try_send(Ok(()))),
-                Note::Return(jid) => self.jids.iter().for_each(|jids| jids.acknowledged(jid.clone())),
                 Note::Told(told) => drop(told.send(())),
             }
+        }
+        for jid in settled.jids {
+            self.jids.iter().for_each(|jids| jids.acknowledged(jid.clone()));
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        if self.state.is_flowing() { Flow::On } else { Flow::Off }
+    }
+
+    /// Gives the spool what is new, and asks for what may be sent.
+    fn exchange(&mut self, flow: Flow) {
+        if let Some(exchange) = self.window.exchange(flow)
+            && self.spool.try_send(exchange).is_err()
+        {
+            // One is under way at a time, so there is room, unless its thread has panicked.
+            error!("the spool has failed; restart the minion");
+        }
+    }
+
+    fn spooled(&mut self, answer: Exchanged<Note>) {
+        for note in self.window.exchanged(answer) {
+            refuse(note, SpoolError::Full);
         }
     }
 
@@ -391,10 +449,18 @@ impl LinkTask {
 
     fn send_spooled(&mut self) {
         while self.state.is_flowing()
-            && let Some(load) = self.spool.next_load()
+            && let Some(load) = self.window.next_load()
         {
             self.send_bytes(load);
         }
+    }
+}
+
+/// Tells whoever waits that what it sent is not on its way.
+fn refuse(note: Note, error: SpoolError) {
+    if let Note::Event(told) = note {
+        // Whoever waited may be gone.
+        let _ = told.try_send(Err(error));
     }
 }
 
@@ -404,41 +470,6 @@ fn close(connection: &mut Connection) {
         sender.close();
     }
     connection.generation = 0;
-}
-
-fn log_refusal(reply: &Reply) {
-    if let Err((code, reason)) = &reply.result {
-        warn!(code = code.name(), reason, "the master refused a request");
-    }
-}
-
-/// Says what an operator can do about a state.
-fn explain(state: SessionState, target: &Target) -> String {
-    let Target { id, key, .. } = target;
-    let fingerprint = &key.fingerprint;
-    match state {
-        SessionState::Accepted => "it is accepted".to_owned(),
-        SessionState::BadId => format!("{id:?} cannot be a minion's id; set `id` in the configuration"),
-        SessionState::Denied => {
-            format!("another key holds the id {id}, or this key another id; this key's fingerprint is {fingerprint}")
-        }
-        SessionState::Duplicate => {
-            format!("another minion with the id {id} is connected; a cloned image needs its own id and keys")
-        }
-        SessionState::Full => "it takes no more minions or pending keys for now".to_owned(),
-        SessionState::Pending => format!(
-            "its key waits for acceptance; compare the fingerprint {fingerprint} and run `halite key accept {id}` on the master"
-        ),
-        SessionState::Rejected => {
-            format!("its key was rejected; `halite key accept --include-rejected {id}` on the master undoes that")
-        }
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let texts = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    texts.collect::<Vec<_>>().join(": ")
 }
 
 async fn until(tick: Option<Instant>) {

@@ -175,7 +175,16 @@ fn minion_in(folder: tempfile::TempDir, master: &Master, demands: Demands, jids:
     };
     let pace = Pace { first: Duration::from_millis(10), max: Duration::from_millis(50) };
     let (kind, grains) = (Kind::Daemon, Some(map! { "os" => "Debian" }));
-    let parts = Parts { target, kind, grains, autosign_grains: None, pace, first_delay: Duration::ZERO, jids };
+    let parts = Parts {
+        target,
+        kind,
+        grains,
+        autosign_grains: None,
+        pace,
+        first_delay: Duration::ZERO,
+        jids,
+        keeper: Keeper::in_memory([5; 16]),
+    };
     let (link, jobs, _task) = Link::spawn(parts).unwrap();
     Minion { link, jobs: Some(jobs), folder }
 }
@@ -316,8 +325,9 @@ pub(crate) fn idle_for_tests(folder: &std::path::Path) -> (crate::beacons::Parts
         heartbeat: Heartbeat::default(),
     };
     let (pace, first_delay) = (Pace::default(), Duration::from_secs(3600));
-    let parts =
-        Parts { target, kind: Kind::Daemon, grains: None, autosign_grains: None, pace, first_delay, jids: None };
+    let keeper = Keeper::in_memory([5; 16]);
+    let kind = Kind::Daemon;
+    let parts = Parts { target, kind, grains: None, autosign_grains: None, pace, first_delay, jids: None, keeper };
     let (link, _jobs, _task) = Link::spawn(parts).unwrap();
     let (jids, _, _) = Jids::open(folder).unwrap();
     let (executor, task) = executor(&link, &id, jids, folder);

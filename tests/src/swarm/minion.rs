@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use minion::link::{LinkInput, LinkOutput, LinkState, Pace};
-use minion::spool::{Spool, Wish};
 use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::message::event::EventItem;
@@ -16,6 +15,7 @@ use proto::target::{Facts, Target};
 use proto::value::{Map, MapExt, Value};
 
 use super::fault::Dice;
+use super::spool::Spool;
 use super::tally::Totals;
 
 /// Jids that a minion remembers: enough to see what comes twice after a reconnect.
@@ -178,7 +178,7 @@ impl Minion {
             let data = map! { "id" => &self.id, "number" => number, "padding" => cx.padding.clone() };
             let tag = format!("salt/beacon/{}/swarm/{number}", self.id);
             let item = EventItem { tag, data: msgpack::encode_map(&data).into() };
-            if self.spool.push_event(item, Wish::Tell(Note::Event { fired_us: now.us })).is_err() {
+            if self.spool.push_event(item, Note::Event { fired_us: now.us }).is_err() {
                 totals.count.refused += 1;
                 continue;
             }
@@ -332,7 +332,7 @@ impl Minion {
     fn put_return(&mut self, load: Map) {
         let Some(jid) = load.text("jid").and_then(|jid| Jid::parse(jid).ok()) else { return };
         // Refused when 16 MiB of returns wait, which these small ones never reach.
-        let _ = self.spool.push_return(load, Note::Return(jid));
+        self.spool.push_return(load, Note::Return(jid));
     }
 }
 

@@ -21,6 +21,7 @@ pub mod options;
 pub mod report;
 pub mod scenario;
 pub mod shard;
+pub mod spool;
 pub mod tally;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
