@@ -45,7 +45,7 @@ COPY transport transport
 COPY master master
 COPY minion minion
 COPY tests tests
-RUN cargo build --release --locked --bins
+RUN cargo build --release --locked --bin halite --bin halite-master --bin halite-minion
 
 FROM master-base AS master
 COPY --from=source /build/target/release/halite /build/target/release/halite-master /usr/bin/
