@@ -237,12 +237,20 @@ pub fn run(mut command: Command) -> Outcome {
 
 /// Waits until a condition is true; fails the test if it never is.
 #[track_caller]
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(PATIENCE, condition), "waited {} s for {what}", PATIENCE.as_secs());
+}
+
+/// Waits until a condition is true, so long at most; tells whether it was.
+pub fn comes_true(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     /// How often the condition is looked at.
     const LOOK: Duration = Duration::from_millis(20);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        if Instant::now() >= deadline {
+            return false;
+        }
         std::thread::sleep(LOOK);
     }
+    true
 }

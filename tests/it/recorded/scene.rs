@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use halite_tests::{Fleet, Outcome, PATIENCE, run, skipped, wait_for};
+use halite_tests::{Fleet, Outcome, PATIENCE, comes_true, run, skipped, wait_for};
 
 use super::normal::normal;
 use super::table::{self, Verdict};
@@ -14,6 +15,9 @@ use crate::docs::{expect_file, forget_file};
 
 /// Where the recorded fleets lay.
 const RECORDED_DIR: &str = "/opt/salt-lab";
+
+/// How long events may still come in when all commands have run.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// A running fleet, and Salt's names for our programs.
 pub(super) struct Scene {
@@ -179,8 +183,13 @@ impl Scene {
     /// Fails the test if anything was not as expected, these findings included; compares the events.
     pub(super) fn finish_with(mut self, findings: Vec<String>) {
         self.findings.extend(findings);
-        let ours = self.fleet.events("*");
-        self.findings.extend(events::compare(self.group, &ours, &|kind| self.cannot_watch(kind)));
+        let mut differ = Vec::new();
+        // Presence and beacons speak in their own time.
+        comes_true(SETTLING, || {
+            differ = events::compare(self.group, &self.fleet.events("*"), &|kind| self.cannot_watch(kind));
+            differ.is_empty()
+        });
+        self.findings.extend(differ);
         assert!(self.findings.is_empty(), "{} findings:\n{}", self.findings.len(), self.findings.join("\n"));
     }
 }
