@@ -44,6 +44,7 @@ COPY render render
 COPY transport transport
 COPY master master
 COPY minion minion
+COPY man man
 COPY tests tests
 RUN cargo build --release --locked --bin halite --bin halite-master --bin halite-minion
 

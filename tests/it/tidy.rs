@@ -291,3 +291,20 @@ fn the_papers_are_there() {
     let missing = papers.iter().filter(|paper| !root().join(paper).is_file());
     report(&missing.map(|paper| Finding::new(*paper, 1, "is missing")).collect::<Vec<_>>());
 }
+
+/// The stage that builds from source copies folder by folder, and no test builds it: a base image with Rust cannot be had
+/// everywhere.
+#[test]
+fn the_image_from_source_gets_what_the_build_reads() {
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    check(|source| {
+        let beyond = |line: &str| {
+            let path = line.split_once("include_str!(\"").map_or("", |(_, rest)| rest);
+            let above = path.trim_start_matches("../");
+            let folder = above.split('/').next().unwrap_or_default();
+            let climbs = (path.len() - above.len()) / "../".len() >= source.path.matches('/').count();
+            climbs && !dockerfile.contains(&format!("COPY {folder} {folder}\n"))
+        };
+        lines(source, source.product_words(), "the Dockerfile does not copy what this includes", beyond)
+    });
+}
