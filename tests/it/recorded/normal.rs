@@ -22,6 +22,8 @@ const PATTERNS: &[(&str, &str)] = &[
     (r"/opt/salt-lab/lab/m/(?P<id>m\d)/etc", "DIR/$id"),
     (r"/opt/salt-lab(/lab[A-Z]?\b)?", "DIR"),
     (r"last seen [^]]+", "last seen AGO"),
+    // `cmd.run` takes the shell of whoever started the minion.
+    (r"/bin/(ba|da)?sh: (line )?1: True: (command )?not found", "SHELL: True: not found"),
 ];
 
 fn patterns() -> &'static [(Regex, &'static str)] {
@@ -113,6 +115,8 @@ fn what_differs_from_run_to_run_is_made_equal() {
     check("m2:\n    True\nm1:\n    False\n\n---\n", "m1:\n    False\nm2:\n    True\n\n---\n");
     check("{\n    \"m2\": true\n}\n{\n    \"m1\": true\n}\n", "{\n    \"m1\": true\n}\n{\n    \"m2\": true\n}\n");
     check("{\n    \"m2\": true,\n    \"m1\": true\n}\n", "{\n    \"m1\": true\n    \"m2\": true\n}\n");
+    check("/bin/sh: 1: True: not found\n", "SHELL: True: not found\n");
+    check("/bin/bash: line 1: True: command not found\n", "SHELL: True: not found\n");
     check("jid: 20261121003329449220 in /tmp/x/a\n", "jid: JID in DIR/a\n");
     let nested = "{\n    \"R\": {\n        \"m2\": {\n            \"a\": 1\n        },\n        \"m1\": {\n            \"a\": 1\n        }\n    }\n}\n";
     let sorted = "{\n    \"R\": {\n        \"m1\": {\n            \"a\": 1\n        }\n        \"m2\": {\n            \"a\": 1\n        }\n    }\n}\n";
