@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proto::zmtp::{ClientConfig, ConnectMechanism, Limits, Session, SocketType};
 use socket2::SockRef;
 use thiserror::Error;
@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::Established;
-use crate::handshake::{self, HandshakeError, Terms};
+use crate::handshake::{self, HandshakeError, READ_STEP, Terms};
 use crate::link::Heartbeat;
 use crate::queue::QueueLimits;
 use crate::socket::set_options;
@@ -134,5 +134,5 @@ async fn connect_one(config: &ConnectConfig, addr: SocketAddr) -> Result<Establi
 async fn shake(config: &ConnectConfig, stream: TcpStream, addr: SocketAddr) -> Result<Established, HandshakeError> {
     let session = Session::client(config.session_config(), handshake::seed()?);
     let terms = Terms { heartbeat: config.heartbeat, queue: config.queue, budget: None };
-    handshake::run(stream, addr, session, None, &terms).await
+    handshake::run(stream, addr, session, BytesMut::with_capacity(READ_STEP), None, &terms).await
 }

@@ -1,6 +1,6 @@
 //! The part of a connection's life before anyone may see it.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::BytesMut;
 use proto::zmtp::{CloseReason, Event, PeerReady, SEED_LEN, Session};
 use ring::rand::{SecureRandom, SystemRandom};
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,8 +20,9 @@ use crate::queue::QueueLimits;
 use crate::{Established, PeerInfo};
 
 /// Holds every command of a usual handshake. Longer ones grow it, up to the session's limit.
-const READ_STEP: usize = 1024;
-
+pub(crate) const READ_STEP: usize = 1024;
+/// Read at once from a socket that was just accepted: room for a greeting and a READY.
+const EARLY: usize = 256;
 /// Chunks given to one `writev`: the rest of the greeting and READY leave together.
 const FLIGHT_CHUNKS: usize = 4;
 
@@ -96,31 +98,41 @@ pub(crate) struct Terms {
     pub(crate) budget: Option<Arc<ReadBudget>>,
 }
 
-/// Runs the handshake to its end. The caller sets the deadline.
+/// Takes what a connector has sent before it was accepted. Usually that is its greeting: then the rest of ours and READY
+/// leave in the same write as its beginning. Nothing is waited for, and an error shows at the next read.
+pub(crate) fn early(stream: &TcpStream) -> BytesMut {
+    let mut bytes = [0; EARLY];
+    // Asked directly: the runtime knows of no readiness before its next look at all sockets.
+    let read = (&*SockRef::from(stream)).read(&mut bytes).unwrap_or(0);
+    let mut input = BytesMut::with_capacity(READ_STEP);
+    input.extend_from_slice(&bytes[..read]);
+    input
+}
+
+/// Runs the handshake to its end, beginning with what was read already. The caller sets the deadline.
 pub(crate) async fn run(
     mut stream: TcpStream,
     addr: SocketAddr,
     mut session: Session,
+    mut input: BytesMut,
     gate: Option<&Gate>,
     terms: &Terms,
 ) -> Result<Established, HandshakeError> {
-    let mut input = BytesMut::with_capacity(READ_STEP);
     let ready = loop {
-        write_out(&mut stream, &mut session).await?;
-        if stream.read_buf(&mut input).await? == 0 {
-            return Err(HandshakeError::Closed);
-        }
         let turn = match gate {
-            Some(gate) => gate.enter().await,
-            None => None,
+            Some(gate) if session.may_compute(input.len()) => gate.enter().await,
+            _ => None,
         };
         let event = session.handle(&mut input)?;
         drop(turn);
+        write_out(&mut stream, &mut session).await?;
         if let Some(Event::Ready(ready)) = event {
             break *ready;
         }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(HandshakeError::Closed);
+        }
     };
-    write_out(&mut stream, &mut session).await?;
     let mut link = Link::new(stream, session, input, terms.heartbeat, terms.queue);
     if let Some(budget) = &terms.budget {
         link.share(Arc::clone(budget));
@@ -139,7 +151,12 @@ async fn write_out(stream: &mut TcpStream, session: &mut Session) -> io::Result<
     while session.out_len() > 0 {
         let mut slices = [io::IoSlice::new(&[]); FLIGHT_CHUNKS];
         let filled = session.fill_slices(&mut slices);
-        let written = stream.write_vectored(&slices[..filled]).await?;
+        // Asked directly first: a new socket has room, and the runtime would only know after its next look at it.
+        let direct = (&*SockRef::from(&*stream)).write_vectored(&slices[..filled]);
+        let written = match direct {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.write_vectored(&slices[..filled]).await?,
+            done => done?,
+        };
         session.advance_out(written);
     }
     Ok(())

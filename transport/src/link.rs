@@ -167,6 +167,23 @@ impl Link {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
+    /// Returns the next message or subscription that is here already, without waiting, reading or writing: what one read
+    /// has brought can be handled as one batch, after the first of it came from [`recv`](Self::recv). `None` says to go
+    /// back there; if the link has ended, `recv` says why. A batch is no longer than one read (64 KiB), or than one
+    /// message.
+    pub fn recv_ready(&mut self) -> Option<Incoming> {
+        if self.closed.is_some() {
+            return None;
+        }
+        match self.decode() {
+            Ok(incoming) => incoming,
+            Err(closed) => {
+                self.end(closed);
+                None
+            }
+        }
+    }
+
     /// Does what [`recv`](Self::recv) does, except that it leaves the socket unread, so that the peer has to wait.
     /// Returns only when the link ends. Cancel-safe. While paused, silence is no sign of death, and the peer's PINGs
     /// are not answered: a pause longer than the peer's patience ends the link from its side.
@@ -243,15 +260,8 @@ impl Link {
             self.poll_upkeep(cx)?;
         }
         loop {
-            if let Some(event) = self.session.handle(&mut self.input).map_err(LinkClosed::Protocol)? {
-                match event {
-                    Event::Message(frames) => return Poll::Ready(Ok(Incoming::Message(frames))),
-                    Event::Subscribe(topic) => return Poll::Ready(Ok(Incoming::Subscribe(topic))),
-                    Event::Unsubscribe(topic) => return Poll::Ready(Ok(Incoming::Unsubscribe(topic))),
-                    Event::Pong => self.answered(),
-                    Event::Ready(_) => {}
-                }
-                continue;
+            if let Some(incoming) = self.decode()? {
+                return Poll::Ready(Ok(incoming));
             }
             self.count_input();
             self.poll_upkeep(cx)?;
@@ -260,6 +270,24 @@ impl Link {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Returns the next message or subscription of what has been read.
+    fn decode(&mut self) -> Result<Option<Incoming>, LinkClosed> {
+        while let Some(event) = self.session.handle(&mut self.input).map_err(LinkClosed::Protocol)? {
+            let incoming = match event {
+                Event::Message(frames) => Incoming::Message(frames),
+                Event::Subscribe(topic) => Incoming::Subscribe(topic),
+                Event::Unsubscribe(topic) => Incoming::Unsubscribe(topic),
+                Event::Pong => {
+                    self.answered();
+                    continue;
+                }
+                Event::Ready(_) => continue,
+            };
+            return Ok(Some(incoming));
+        }
+        Ok(None)
     }
 
     /// Everything but reading.
@@ -347,7 +375,9 @@ impl Link {
             self.release();
             return Ok(Poll::Pending);
         }
-        self.input.reserve(self.read_step);
+        // A small rest of the last read has its place in the same buffer; beside it a whole step would be a larger one.
+        let rest = self.input.len();
+        self.input.reserve(if rest < READ_MIN { self.read_step - rest } else { self.read_step });
         let room = self.input.capacity() - self.input.len();
         let read = match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
             Poll::Pending => {
@@ -358,7 +388,11 @@ impl Link {
             Poll::Ready(Ok(read)) => read,
             Poll::Ready(Err(error)) => return Err(LinkClosed::Io(error.kind())),
         };
-        self.read_step = if read == room { (self.read_step * 4).min(READ_MAX) } else { READ_MIN };
+        if read == room {
+            self.read_step = (self.read_step * 4).min(READ_MAX);
+        } else if read < self.read_step / 4 {
+            self.read_step = READ_MIN;
+        }
         self.heard = Instant::now();
         self.shared.saw_peer(self.heard);
         Ok(Poll::Ready(()))

@@ -211,6 +211,16 @@ impl Session {
         matches!(self.state, State::Traffic(_))
     }
 
+    /// Tells whether the next [`handle`](Self::handle), given so many bytes, may have to agree on keys, which takes a
+    /// thousand times as long as anything else here.
+    pub fn may_compute(&self, input_len: usize) -> bool {
+        match self.state {
+            State::CurveClient(_) | State::CurveServer(_) => true,
+            State::Greeting(_) => input_len > GREETING_LEN,
+            State::Closed | State::Null | State::Traffic(_) => false,
+        }
+    }
+
     fn step(&mut self, input: &mut BytesMut) -> Result<Step, CloseReason> {
         match self.state {
             State::Closed => return Err(CloseReason::Closed),

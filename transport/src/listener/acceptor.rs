@@ -157,5 +157,6 @@ async fn shake(common: Arc<Common>, stream: TcpStream, addr: SocketAddr, done: A
 
 async fn shake_once(common: &Common, stream: TcpStream, addr: SocketAddr) -> Result<Established, HandshakeError> {
     let session = Session::server(Arc::clone(&common.session), handshake::seed()?);
-    handshake::run(stream, addr, session, Some(&common.gate), &common.terms).await
+    let input = handshake::early(&stream);
+    handshake::run(stream, addr, session, input, Some(&common.gate), &common.terms).await
 }

@@ -16,7 +16,7 @@ use crate::server::{SECRET, TOPIC};
 const AT_ONCE: usize = 64;
 
 /// How often a counter is looked at.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_micros(500);
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// What the peers have read so far, in bytes.
 pub(crate) static READ: AtomicU64 = AtomicU64::new(0);

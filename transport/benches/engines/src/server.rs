@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{LOOK_EVERY, pause};
 use bytes::Bytes;
 use halite_transport::{
     CurveKeyPair, Incoming, Limits, LinkSender, Listener, ListenerConfig, NullPolicy, SocketType, publish,
@@ -15,6 +14,7 @@ use halite_transport::{
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::Notify;
 use zeromq::{PubSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
 /// The server's secret key.
@@ -24,6 +24,27 @@ pub(crate) const TOPIC: &[u8] = b"news";
 
 /// Messages that have come.
 static SEEN: AtomicU64 = AtomicU64::new(0);
+/// How many are waited for; whoever sees that many says so. To look again and again would be on the engine's bill.
+static WANTED: AtomicU64 = AtomicU64::new(u64::MAX);
+static ALL_SEEN: Notify = Notify::const_new();
+
+/// Counts messages that have come.
+fn saw(count: u64) {
+    let seen = SEEN.fetch_add(count, Ordering::SeqCst) + count;
+    if seen >= WANTED.load(Ordering::SeqCst) {
+        ALL_SEEN.notify_one();
+    }
+}
+
+/// Waits until so many messages have come since the last time.
+async fn seen(count: u64) {
+    WANTED.store(count, Ordering::SeqCst);
+    while SEEN.load(Ordering::SeqCst) < count {
+        ALL_SEEN.notified().await;
+    }
+    WANTED.store(u64::MAX, Ordering::SeqCst);
+    SEEN.fetch_sub(count, Ordering::SeqCst);
+}
 
 fn say(line: &str) {
     println!("{line}");
@@ -68,11 +89,7 @@ pub(crate) async fn run(engine: &str, kind: &str) {
         match line.split(' ').collect::<Vec<_>>()[..] {
             ["burst", count, size] => publisher.publish(count.parse().unwrap(), body(size.parse().unwrap())).await,
             ["wait", count] => {
-                let count: u64 = count.parse().unwrap();
-                while SEEN.load(Ordering::Relaxed) < count {
-                    pause(LOOK_EVERY).await;
-                }
-                SEEN.fetch_sub(count, Ordering::Relaxed);
+                seen(count.parse().unwrap()).await;
                 say("done");
             }
             _ => say_usage(&mut last),
@@ -127,14 +144,22 @@ async fn halite(kind: &str) -> Ours {
             let known = Arc::clone(&known);
             tokio::spawn(async move {
                 let sender = link.sender();
-                loop {
-                    match link.recv().await {
-                        Ok(Incoming::Message(frames)) if echo => sender.try_send(frames).unwrap(),
-                        Ok(Incoming::Message(_)) => drop(SEEN.fetch_add(1, Ordering::Relaxed)),
-                        Ok(Incoming::Subscribe(_)) => known.lock().unwrap().push(link.sender()),
-                        Ok(Incoming::Unsubscribe(_)) => {}
-                        Err(_) => return,
+                while let Ok(mut incoming) = link.recv().await {
+                    let mut messages = 0;
+                    // All that one read has brought, as a session of the master takes it.
+                    loop {
+                        match incoming {
+                            Incoming::Message(frames) if echo => sender.try_send(frames).unwrap(),
+                            Incoming::Message(_) => messages += 1,
+                            Incoming::Subscribe(_) => known.lock().unwrap().push(link.sender()),
+                            Incoming::Unsubscribe(_) => {}
+                        }
+                        match link.recv_ready() {
+                            Some(next) => incoming = next,
+                            None => break,
+                        }
                     }
+                    saw(messages);
                 }
             });
         }
@@ -148,7 +173,7 @@ async fn their_router(mut socket: RouterSocket, kind: String) {
         if kind == "echo" {
             socket.send(message).await.unwrap();
         } else {
-            SEEN.fetch_add(1, Ordering::Relaxed);
+            saw(1);
         }
     }
 }
