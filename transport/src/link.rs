@@ -29,6 +29,12 @@ const READ_MIN: usize = 8 * 1024;
 /// Largest read step; a busy peer gets there in two. It is below what the read budget counts.
 const READ_MAX: usize = 64 * 1024;
 
+/// An incomplete message grows by so much in [`PROGRESS_WITHIN`], or ends, else its link does: a peer that sends a byte
+/// now and then would keep what it has sent for ever. It is 270 bytes a second, less than any line that carries TCP at
+/// all gives, and the pause is longer than what the heartbeat forgives.
+const PROGRESS_BYTES: usize = 16 * 1024;
+const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
+
 /// How a link finds out that its peer is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -76,6 +82,9 @@ pub enum LinkClosed {
     /// Nothing came from the peer for too long.
     #[error("the peer has been silent for too long")]
     Silent,
+    /// The peer has begun a message and does not get on with it.
+    #[error("the peer's message came too slowly")]
+    Stalled,
 }
 
 /// Why not everything was written.
@@ -109,6 +118,8 @@ pub struct Link {
     heard: Instant,
     /// When the PING was sent that has no answer yet.
     pinged: Option<Instant>,
+    /// Since when the incomplete message has not grown by [`PROGRESS_BYTES`], and how large it was then.
+    progress: Option<(Instant, usize)>,
     hold: Option<Hold>,
     reading: Reading,
     closed: Option<LinkClosed>,
@@ -134,6 +145,7 @@ impl Link {
             timer: Box::pin(sleep_until(now + heartbeat.interval.min(heartbeat.timeout))),
             heard: now,
             pinged: None,
+            progress: None,
             hold: None,
             reading: Reading::Active,
             closed: None,
@@ -266,7 +278,7 @@ impl Link {
             self.count_input();
             self.poll_upkeep(cx)?;
             if self.poll_fill(cx)?.is_pending() {
-                self.check_silence()?;
+                self.check_patience()?;
                 return Poll::Pending;
             }
         }
@@ -285,6 +297,7 @@ impl Link {
                 }
                 Event::Ready(_) => continue,
             };
+            self.progress = None;
             return Ok(Some(incoming));
         }
         Ok(None)
@@ -320,8 +333,24 @@ impl Link {
         }
     }
 
-    fn check_silence(&self) -> Result<(), LinkClosed> {
-        if self.heard.elapsed() < self.heartbeat.timeout { Ok(()) } else { Err(LinkClosed::Silent) }
+    /// Ends a link whose peer says nothing, or says a message so slowly that it is only kept. Asked whenever the socket
+    /// has been read empty; there is no timer of its own, for a peer that brings no poll is silent.
+    fn check_patience(&mut self) -> Result<(), LinkClosed> {
+        let now = Instant::now();
+        if now.duration_since(self.heard) >= self.heartbeat.timeout {
+            return Err(LinkClosed::Silent);
+        }
+        let held = self.session.incomplete() + self.input.len();
+        match self.progress {
+            _ if held == 0 => self.progress = None,
+            Some((since, before)) if held < before + PROGRESS_BYTES => {
+                if now.duration_since(since) >= PROGRESS_WITHIN {
+                    return Err(LinkClosed::Stalled);
+                }
+            }
+            _ => self.progress = Some((now, held)),
+        }
+        Ok(())
     }
 
     /// Does nothing while the peer is not even reading what it already has.
@@ -419,11 +448,12 @@ impl Link {
         }
     }
 
-    /// After a pause the peer gets the whole timeout again.
+    /// After a pause the peer gets all the time again: it was we who did not read.
     fn resume(&mut self) {
         if self.reading == Reading::Paused {
             self.reading = Reading::Active;
             self.heard = Instant::now();
+            self.progress = None;
         }
     }
 
