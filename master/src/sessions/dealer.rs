@@ -20,6 +20,9 @@ use super::{LIMBO, LIMBO_MESSAGE, LOOK_AGAIN, SessionParts};
 use crate::bus::{CommitError, Committed};
 use crate::keys::Vouching;
 
+/// Messages handled before the session looks at anything else: its stop, its key, what has been committed.
+const MAX_BATCH: usize = 64;
+
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -184,8 +187,7 @@ impl Dealer<'_> {
                     self.committed(load, outcome).await
                 }
                 incoming = hear(&mut self.peer.link, full) => match incoming {
-                    Ok(Incoming::Message(frames)) => self.message(&frames).await,
-                    Ok(Incoming::Subscribe(_) | Incoming::Unsubscribe(_)) => Ok(()),
+                    Ok(first) => self.messages(first).await,
                     Err(closed) => Err(closed.into()),
                 },
                 alive = Contest::settled(self.contest.as_ref()), if self.contest.is_some() => self.settle_contest(alive),
@@ -278,6 +280,20 @@ impl Dealer<'_> {
                 self.rejudge().await
             }
         }
+    }
+
+    /// Handles what came, and what came with it in the same read, as far as the window is open.
+    async fn messages(&mut self, first: Incoming) -> Result<(), Ended> {
+        let (mut next, mut left) = (Some(first), MAX_BATCH);
+        while let Some(incoming) = next {
+            if let Incoming::Message(frames) = incoming {
+                self.message(&frames).await?;
+            }
+            left -= 1;
+            let wait = left == 0 || self.inflight.is_full() || self.contest.is_some();
+            next = if wait { None } else { self.peer.link.recv_ready() };
+        }
+        Ok(())
     }
 
     async fn message(&mut self, frames: &[Bytes]) -> Result<(), Ended> {

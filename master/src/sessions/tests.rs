@@ -281,6 +281,25 @@ async fn loads_are_acknowledged_once_logged_and_never_twice() {
     assert_eq!(dropped.at("loads"), Some(&Value::from(8)));
 }
 
+/// More than a session handles at once, and more than its window holds: none is lost between two looks at the rest.
+#[tokio::test]
+async fn a_burst_is_answered_in_order_to_the_last() {
+    const BURST: u64 = 900;
+    let master = Master::start().await;
+    let mut minion = Minion::accepted(&master, "web1", 1).await;
+    for seq in 0..BURST {
+        minion.send(&Request::Grains { seq, grains: Bytes::from(msgpack::encode_map(&map! { "seq" => seq })) });
+    }
+    for seq in 0..BURST {
+        assert_eq!(minion.reply().await.seq, seq);
+    }
+    for n in 1..=BURST {
+        minion.send(&events(n, &["burst"]));
+    }
+    minion.acked(BURST).await;
+    assert_eq!(master.count("burst").await as u64, BURST);
+}
+
 #[tokio::test]
 async fn foreign_tags_are_denied_and_the_rest_of_the_load_is_kept() {
     let master = Master::start().await;
