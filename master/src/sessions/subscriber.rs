@@ -16,15 +16,34 @@ use crate::keys::{KeyState, Keys};
 
 /// The property by which a SUB names its minion (native-wire.md §1).
 const NAMED_BY: &str = "X-minion";
-/// How many subscriptions of a SUB without an accepted key are remembered; it needs one.
+/// How many subscriptions of a SUB without an accepted key are remembered; it needs one. Further ones are ignored: to
+/// close it would make libzmq come back in a loop. Of a SUB whose key is accepted none is kept: the one that counts is
+/// known, and the others are counted.
 const MAX_TOPICS: usize = 4;
 /// The longest of them: `m/` and the longest id.
 const MAX_TOPIC: usize = 2 + 253;
 
+/// What a SUB without an accepted key asks for: nothing that it says more often, or at greater length, is kept.
+#[derive(Debug, Default)]
+struct Topics(Vec<Bytes>);
+
+impl Topics {
+    fn add(&mut self, topic: &Bytes) {
+        if self.0.len() < MAX_TOPICS && topic.len() <= MAX_TOPIC && !self.0.contains(topic) {
+            // A copy: what came may be a part of something larger.
+            self.0.push(Bytes::copy_from_slice(topic));
+        }
+    }
+
+    fn remove(&mut self, topic: &Bytes) {
+        self.0.retain(|kept| kept != topic);
+    }
+}
+
 /// Serves one SUB until it closes.
 pub(super) async fn run(mut peer: Established, parts: SessionParts, stop: CancellationToken) {
     let Mechanism::Curve { key } = peer.info.mechanism else { return };
-    let mut topics = Vec::new();
+    let mut topics = Topics::default();
     let known = owner(&peer.info, &key, &parts.keys);
     let found = match known {
         Some(id) => Some(id),
@@ -36,7 +55,7 @@ pub(super) async fn run(mut peer: Established, parts: SessionParts, stop: Cancel
     // From here on a change of the key is told; one that came just before is seen now.
     if parts.keys.id_of(&key).contains(&id) {
         let mut subscriber = Subscriber { id, key, peer, parts: &parts, attached: false, wrong_topics: 0 };
-        topics.iter().for_each(|topic| subscriber.subscribe(topic));
+        topics.0.iter().for_each(|topic| subscriber.subscribe(topic));
         if let Some(closed) = subscriber.run(control, stop).await {
             tracing::debug!(%conn, error = &closed as &dyn std::error::Error, "subscriber closed");
         }
@@ -62,7 +81,7 @@ async fn linger(
     key: &[u8; 32],
     parts: &SessionParts,
     stop: &CancellationToken,
-    topics: &mut Vec<Bytes>,
+    topics: &mut Topics,
 ) -> Option<MinionId> {
     tracing::debug!(peer = %peer.info.addr, "subscriber without an accepted key gets nothing");
     let _place = parts.registry.enter_lingering()?;
@@ -85,11 +104,9 @@ async fn linger(
                 Err(RecvError::Closed) => return None,
             },
             incoming = peer.link.recv() => match incoming.ok()? {
-                Incoming::Subscribe(topic) if topics.len() < MAX_TOPICS && topic.len() <= MAX_TOPIC => {
-                    topics.push(Bytes::copy_from_slice(&topic));
-                }
-                Incoming::Unsubscribe(topic) => topics.retain(|kept| *kept != topic),
-                Incoming::Subscribe(_) | Incoming::Message(_) => {}
+                Incoming::Subscribe(topic) => topics.add(&topic),
+                Incoming::Unsubscribe(topic) => topics.remove(&topic),
+                Incoming::Message(_) => {}
             },
         }
     }
@@ -149,5 +166,37 @@ impl Subscriber<'_> {
         if wanted == topic(&self.id).as_bytes() {
             self.parts.registry.detach(&self.id, self.peer.info.conn);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    #[test]
+    fn a_stranger_makes_us_keep_a_few_short_topics() {
+        let mut topics = Topics::default();
+        topics.add(&Bytes::from(vec![b'm'; MAX_TOPIC + 1]));
+        assert_eq!(topics.0, [] as [Bytes; 0], "longer than any id");
+        for number in 0..100_000 {
+            topics.add(&topic(&format!("m/web{}", number / 2)));
+            topics.remove(&topic(&format!("never asked for {number}")));
+        }
+        assert_eq!(topics.0, ["m/web0", "m/web1", "m/web2", "m/web3"].map(topic));
+        topics.remove(&topic("m/web1"));
+        topics.add(&Bytes::from(vec![b'm'; MAX_TOPIC]));
+        assert_eq!(topics.0.len(), MAX_TOPICS, "what is given back can be asked for again");
+    }
+
+    #[test]
+    fn a_topic_is_kept_without_what_it_came_in() {
+        let came = Bytes::from(vec![b'm'; 60_000]);
+        let mut topics = Topics::default();
+        topics.add(&came.slice(..20));
+        assert!(!came.as_ptr_range().contains(&topics.0[0].as_ptr()));
     }
 }

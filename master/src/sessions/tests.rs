@@ -23,6 +23,7 @@ use crate::keys::KeysConfig;
 
 mod attacks;
 mod authority;
+mod subscriptions;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
