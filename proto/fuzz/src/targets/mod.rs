@@ -1,6 +1,7 @@
 //! What is fuzzed, and what must hold for any bytes: no panic, no growth beyond the limits, and the laws that each
 //! function names. The fuzzer and `cargo test` (`proto/tests/fuzz.rs`) run the same functions.
 
+mod salt;
 mod text;
 mod wire;
 mod zmtp;
@@ -24,6 +25,15 @@ pub fn all() -> &'static [Target] {
         Target { name: "keys", run: text::keys },
         Target { name: "message", run: wire::message },
         Target { name: "msgpack", run: wire::msgpack },
+        Target { name: "salt-auth", run: salt::auth },
+        Target { name: "salt-clear", run: salt::clear },
+        Target { name: "salt-envelope", run: salt::envelope },
+        Target { name: "salt-event", run: salt::event },
+        Target { name: "salt-ipc", run: salt::ipc },
+        Target { name: "salt-msgpack", run: salt::msgpack_dialects },
+        Target { name: "salt-publication", run: salt::publication },
+        Target { name: "salt-reply", run: salt::reply },
+        Target { name: "salt-request", run: salt::request },
         Target { name: "session", run: zmtp::session },
         Target { name: "tag", run: text::tag },
         Target { name: "target", run: text::target },

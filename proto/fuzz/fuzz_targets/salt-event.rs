@@ -1,0 +1,4 @@
+//! Fuzzes the target `salt-event`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| halite_fuzz::targets::run("salt-event", data));
