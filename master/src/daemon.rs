@@ -25,6 +25,7 @@ use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
+use crate::salt::{Salt, SaltConfig, SaltParts};
 use crate::sessions::{self, Registry, SessionParts};
 use crate::{SOFTWARE, api, presence};
 
@@ -227,19 +228,15 @@ impl Master {
             presence::run(presence, events, there, stop).await;
             Ok(())
         });
-        let hello = hello(&config, &keys);
-        let session_parts = SessionParts {
+        let needs = SaltParts {
+            hello: hello(&config, &keys),
             bus: bus.clone(),
             jobs: jobs.clone(),
             keys: keys.clone(),
             registry,
-            hello,
-            ping: config.ping,
+            door: door.clone(),
         };
-        parts.start("sessions", |stop| async move {
-            sessions::serve(requests, publications, session_parts, stop).await;
-            Ok(())
-        });
+        start_sessions(&config, (requests, publications), needs, parts)?;
         let socket_path = config.sock_dir.join(api::SOCKET_NAME);
         parts.start("api", |stop| async move {
             api::serve(socket, door, stop.cancelled_owned()).await;
@@ -278,6 +275,35 @@ impl Master {
     }
 }
 
+/// Serves the two ports: the native wire, and Salt's where its listener is on.
+fn start_sessions(
+    config: &Config,
+    (requests, publications): (Listener, Listener),
+    needs: SaltParts,
+    parts: &mut Parts,
+) -> anyhow::Result<()> {
+    let SaltParts { bus, jobs, keys, registry, hello, .. } = needs.clone();
+    let salt = match config.salt.clone() {
+        None => None,
+        Some(salt) => {
+            let salt = SaltConfig { publish_port: publications.local_addr().port(), ..salt };
+            let opened = Salt::open(salt, needs).context("failed to open the Salt listener (salt_listener)");
+            let (salt, task) = opened?;
+            parts.start("salt", |stop| async move {
+                task.run(stop).await;
+                Ok(())
+            });
+            Some(salt)
+        }
+    };
+    let session_parts = SessionParts { bus, jobs, keys, registry, hello, salt, ping: config.ping };
+    parts.start("sessions", |stop| async move {
+        sessions::serve(requests, publications, session_parts, stop).await;
+        Ok(())
+    });
+    Ok(())
+}
+
 /// Says on the bus, to those who read it live, when the log cannot be written, and when it can be again.
 async fn tell_health(bus: &Bus, stop: CancellationToken) {
     let mut health = bus.watch_degraded();
@@ -305,12 +331,17 @@ fn listen(config: &Config, keys: &Keys) -> anyhow::Result<(Listener, Listener)> 
     let bind = |socket, port, null, what: &str| {
         let mut listen = ListenerConfig::new(socket, Some(Arc::clone(&pair)));
         listen.null = null;
+        if config.salt.is_some() {
+            // The first message of a Salt peer can be a large return, and nothing about it is proven yet.
+            listen.limits.max_message_null = listen.limits.max_message;
+        }
         listen.heartbeat = Heartbeat { interval: config.ping, timeout: config.ping * MISSED_PINGS };
         let addr = (config.interface, port).into();
         Listener::bind(addr, listen).with_context(|| format!("failed to open the {what} port"))
     };
     let requests = bind(SocketType::Router, config.ret_port, NullPolicy::Allow, "request (ret_port)")?;
-    let publications = bind(SocketType::Pub, config.publish_port, NullPolicy::Refuse, "publish (publish_port)")?;
+    let subscribers = if config.salt.is_some() { NullPolicy::Allow } else { NullPolicy::Refuse };
+    let publications = bind(SocketType::Pub, config.publish_port, subscribers, "publish (publish_port)")?;
     Ok((requests, publications))
 }
 

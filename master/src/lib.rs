@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`arguments`] (the command line), [`config`] (the file), [`daemon`] (what starts, in which order), [`command`] (all the master can be
 //! asked, at one door), then the parts: [`bus`] (the durable event log and its readers), [`keys`] (who is trusted),
-//! [`sessions`] (the native wire, connection by connection), [`presence`] (who is there), [`jobs`] (from publish to
+//! [`sessions`] (the native wire, connection by connection), [`salt`] (Salt's wire), [`presence`] (who is there), [`jobs`] (from publish to
 //! return), [`reactor`] (events answered by jobs), [`runners`] and [`wheel`] (functions that run on the master), and what
 //! talks to operators: [`api`] and [`cli`].
 
@@ -21,6 +21,7 @@ pub mod keys;
 pub mod presence;
 pub mod reactor;
 pub mod runners;
+pub mod salt;
 pub mod sessions;
 pub mod store;
 pub mod wheel;

@@ -54,6 +54,16 @@ impl Tag {
         Tag::make("salt/key".into())
     }
 
+    /// `key`: the key that Salt's minions share was replaced.
+    pub fn rotated() -> Tag {
+        Tag::make("key".into())
+    }
+
+    /// `minion/refresh/<id>`: a Salt minion told its grains and asked for its pillar.
+    pub fn minion_refresh(id: &MinionId) -> Tag {
+        Tag::make(format!("minion/refresh/{id}"))
+    }
+
     /// `minion_start`: the old form of a minion's start.
     pub fn minion_start() -> Tag {
         Tag::make("minion_start".into())

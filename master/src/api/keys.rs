@@ -41,6 +41,9 @@ pub struct KeysView {
     pub pending: Vec<String>,
     /// Rejected.
     pub rejected: Vec<String>,
+    /// Those of them that have an RSA key: they speak Salt's wire.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub salt: Vec<String>,
 }
 
 /// Fingerprints, or whole keys.
@@ -60,6 +63,7 @@ impl From<KeyLists> for KeysView {
             denied: names(lists.denied),
             pending: names(lists.pending),
             rejected: names(lists.rejected),
+            salt: names(lists.salt),
         }
     }
 }

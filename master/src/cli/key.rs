@@ -147,12 +147,27 @@ pub(super) async fn run(globals: &Globals, args: &KeyArgs) -> anyhow::Result<u8>
         KeyVerb::Delete(selection) => change(&client, &mut out, Change::Delete, selection, globals.face).await,
         KeyVerb::Finger { globs } => show(&client, &mut out, globs, Shown::Fingerprints, globals.face).await,
         KeyVerb::List { state } => {
-            let keys = client.keys().await?;
+            let mut keys = client.keys().await?;
+            if globals.face == Face::Halite && out.format().is_none() {
+                name_wires(&mut keys);
+            }
             out.value(Format::Key, &by_state(&keys, |candidate| state.is_none_or(|state| state == candidate)))?;
             Ok(exit::OK)
         }
         KeyVerb::Print { globs } => show(&client, &mut out, globs, Shown::Keys, globals.face).await,
         KeyVerb::Reject(selection) => change(&client, &mut out, Change::Reject, selection, globals.face).await,
+    }
+}
+
+/// Adds to each id the wire that its key speaks, where there are two of them. For people: an outputter gets bare ids.
+fn name_wires(keys: &mut KeysView) {
+    if keys.salt.is_empty() {
+        return;
+    }
+    let KeysView { accepted, denied, pending, rejected, salt } = keys;
+    for id in [accepted, denied, pending, rejected].into_iter().flatten() {
+        let wire = if salt.contains(id) { "salt" } else { "native" };
+        *id = format!("{id} ({wire})");
     }
 }
 
@@ -382,6 +397,18 @@ mod tests {
         check(Change::Accept, &wide, "denied, unaccepted or rejected");
         check(Change::Reject, &Selection::default(), "unaccepted");
         check(Change::Delete, &Selection::default(), "accepted, denied, unaccepted or rejected");
+    }
+
+    #[test]
+    fn wires_are_named_where_there_are_two() {
+        let list = |salt: &[&str]| {
+            let texts = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+            let mut keys = KeysView { accepted: texts(&["m1", "s1"]), salt: texts(salt), ..KeysView::default() };
+            name_wires(&mut keys);
+            keys.accepted
+        };
+        assert_eq!(list(&[]), ["m1", "s1"]);
+        assert_eq!(list(&["s1"]), ["m1 (native)", "s1 (salt)"]);
     }
 
     #[test]

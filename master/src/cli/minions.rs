@@ -17,7 +17,7 @@ use super::out::Out;
 pub(crate) struct MinionsArgs {}
 
 /// The heads of the columns.
-const COLUMNS: [&str; 7] = ["MINION", "STATE", "SINCE", "LAST SEEN", "ROUND TRIP", "ADDRESS", "SOFTWARE"];
+const COLUMNS: [&str; 8] = ["MINION", "WIRE", "STATE", "SINCE", "LAST SEEN", "ROUND TRIP", "ADDRESS", "SOFTWARE"];
 
 /// Prints the list.
 pub(super) async fn run(globals: &Globals) -> anyhow::Result<u8> {
@@ -30,13 +30,15 @@ pub(super) async fn run(globals: &Globals) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
+type Row = [String; COLUMNS.len()];
+
 /// Returns one line per minion, in columns as wide as they have to be.
 fn table(minions: &[Value]) -> String {
-    let rows: Vec<[String; 7]> =
+    let rows: Vec<Row> =
         std::iter::once(COLUMNS.map(str::to_owned)).chain(minions.iter().filter_map(Value::as_map).map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let line = |row: &[String; 7]| {
+    let line = |row: &Row| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
@@ -44,22 +46,20 @@ fn table(minions: &[Value]) -> String {
 }
 
 /// Returns the cells of a minion. What it says of itself may hold anything, also what moves a terminal's cursor.
-fn row(minion: &Map) -> [String; 7] {
+fn row(minion: &Map) -> Row {
     let text = |name: &str| minion.text(name).map(|text| clean_line(text).into_owned());
-    let is_up = minion.at("up").and_then(Value::as_bool) == Some(true);
+    // Nobody knows whether a minion on the Salt wire is there; it was last heard at some time.
+    let (state, seen) = match minion.at("up").and_then(Value::as_bool) {
+        Some(true) => ("up", "seen_s"),
+        Some(false) => ("down", "left_s"),
+        None => ("unknown", "seen_s"),
+    };
     let age = |name: &str| minion.at(name).and_then(Value::as_u64).map(|seconds| ago(Duration::from_secs(seconds)));
     let trip = minion.at("round_trip_ms").and_then(Value::as_f64).map(|millis| format!("{millis:.1} ms"));
     // A stamp's date and time to the second: 2026-11-21T00:32:32.784705+00:00.
     let since = text("since").and_then(|stamp| Some(stamp.get(..19)?.replace('T', " ")));
-    let cells = [
-        text("id"),
-        Some(if is_up { "up" } else { "down" }.to_owned()),
-        since,
-        age(if is_up { "seen_s" } else { "left_s" }),
-        trip,
-        text("addr"),
-        text("software"),
-    ];
+    let cells =
+        [text("id"), text("wire"), Some(state.to_owned()), since, age(seen), trip, text("addr"), text("software")];
     cells.map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
 }
 
@@ -71,14 +71,18 @@ mod tests {
 
     #[test]
     fn each_minion_is_one_line() {
-        let up = map! { "id" => "m1", "up" => true, "since" => "2026-11-21T00:32:32.784705+00:00", "seen_s" => 2,
+        let up = map! { "id" => "m1", "wire" => "native", "up" => true, "since" => "2026-11-21T00:32:32.784705+00:00", "seen_s" => 2,
         "round_trip_ms" => 0.4321, "addr" => "10.0.0.1:4", "software" => "halite \u{1b}[2J" };
-        let down = map! { "id" => "longer-name", "up" => false, "left_s" => 185, "addr" => Value::Null };
+        let down =
+            map! { "id" => "longer-name", "wire" => "native", "up" => false, "left_s" => 185, "addr" => Value::Null };
+        let salt =
+            map! { "id" => "s1", "wire" => "salt", "up" => Value::Null, "seen_s" => 7, "software" => "salt 3006.30" };
         let expected = "\
-MINION       STATE  SINCE                LAST SEEN  ROUND TRIP  ADDRESS     SOFTWARE
-m1           up     2026-11-21 00:32:32  2 s ago    0.4 ms      10.0.0.1:4  halite \\x1b[2J
-longer-name  down   -                    3 min ago  -           -           -
+MINION       WIRE    STATE    SINCE                LAST SEEN  ROUND TRIP  ADDRESS     SOFTWARE
+m1           native  up       2026-11-21 00:32:32  2 s ago    0.4 ms      10.0.0.1:4  halite \\x1b[2J
+longer-name  native  down     -                    3 min ago  -           -           -
+s1           salt    unknown  -                    7 s ago    -           -           salt 3006.30
 ";
-        assert_eq!(table(&[up.into(), down.into()]), expected);
+        assert_eq!(table(&[up.into(), down.into(), salt.into()]), expected);
     }
 }

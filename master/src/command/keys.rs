@@ -28,6 +28,8 @@ pub struct KeyLists {
     pub pending: Vec<MinionId>,
     /// Rejected.
     pub rejected: Vec<MinionId>,
+    /// Those of them that have an RSA key: they speak Salt's wire.
+    pub salt: Vec<MinionId>,
 }
 
 /// Fingerprints by state.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use proto::map;
-use proto::value::Value;
+use proto::ids::MinionId;
+use proto::value::{MapExt as _, Value};
+use proto::{map, msgpack};
 
 use super::{CommandError, Door, Reply};
 
@@ -43,18 +44,28 @@ impl Door {
         let shown = ids.iter().map(|id| {
             let view = self.rooms.registry.view(id);
             let since = view.since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
+            // A SUB of Salt's is anonymous, so nobody knows whether its minion is there.
+            let is_salt = self.rooms.keys.is_salt(id);
             Value::from(map! {
                 "id" => &view.id,
-                "up" => view.up,
+                "wire" => if is_salt { "salt" } else { "native" },
+                "up" => if is_salt { Value::Null } else { view.up.into() },
                 "since" => since.map(|since| proto::ids::stamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))),
                 "left_s" => view.left_s,
-                "seen_s" => view.seen.map(|seen| seen.as_secs()),
+                "seen_s" => if is_salt { view.heard_s } else { view.seen.map(|seen| seen.as_secs()) },
                 "round_trip_ms" => view.round_trip.map(|trip| trip.as_secs_f64() * 1_000.0),
                 "addr" => view.addr.map(|addr| addr.to_string()),
-                "software" => view.software,
+                "software" => if is_salt { self.salt_version(id) } else { view.software },
             })
         });
         Value::List(shown.collect())
+    }
+
+    /// Returns what a Salt minion's grains say of its version.
+    fn salt_version(&self, id: &MinionId) -> Option<String> {
+        let grains = self.rooms.registry.grains(id)?;
+        let version = msgpack::decode_entries(&grains, |key| key == "saltversion").ok()?;
+        version.text("saltversion").map(|version| format!("salt {version}"))
     }
 
     pub(super) fn status(&self) -> Value {

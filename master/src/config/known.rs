@@ -5,6 +5,8 @@ use render::nearest::nearest;
 
 /// Keys that do something in this version.
 pub(super) const SUPPORTED: &[&str] = &[
+    "allow_minion_key_revoke",
+    "auth_events",
     "auto_accept",
     "autoreject_file",
     "autosign_file",
@@ -19,6 +21,8 @@ pub(super) const SUPPORTED: &[&str] = &[
     "interface",
     "jid_events",
     "job_ttl",
+    "key_pass",
+    "keysize",
     "log_level",
     "loop_interval",
     "max_minions",
@@ -29,6 +33,8 @@ pub(super) const SUPPORTED: &[&str] = &[
     "pki_dir",
     "presence_events",
     "publish_port",
+    "publish_session",
+    "publish_signing_algorithm",
     "reactor",
     "reactor_breaker_failures",
     "reactor_breaker_open",
@@ -36,10 +42,15 @@ pub(super) const SUPPORTED: &[&str] = &[
     "reactor_max_age",
     "reactor_rate_burst",
     "reactor_rate_limit",
+    "request_server_ttl",
     "ret_port",
     "root_dir",
+    "rotate_aes_key",
+    "salt_listener",
+    "sign_pub_messages",
     "sock_dir",
     "timeout",
+    "zmq_filtering",
 ];
 
 /// Salt's own keys (Salt 3008), so that a known key is told from a misspelt one.

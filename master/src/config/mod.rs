@@ -14,6 +14,7 @@ mod guards;
 mod keys;
 mod known;
 mod log;
+mod salt;
 mod unit;
 mod watch;
 
@@ -31,6 +32,7 @@ use crate::jobs::JobsConfig;
 use crate::keys::KeysConfig;
 use crate::presence::PresenceConfig;
 use crate::reactor::ReactorConfig;
+use crate::salt::SaltConfig;
 
 pub use watch::ConfigWatch;
 
@@ -107,6 +109,8 @@ pub struct Config {
     pub cachedir: PathBuf,
     /// How often PING is sent, in seconds (`ping_interval_s`, default 15).
     pub ping: Duration,
+    /// The Salt listener, where it is on (`salt_listener`, default off).
+    pub salt: Option<SaltConfig>,
     /// The log level (`log_level`, default `info`).
     pub log_level: String,
     /// The keys.
@@ -153,6 +157,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     // Salt's `opts` always has it.
     let mut opts = files.options.clone();
     opts.set("id", id.as_str());
+    let salt = salt::read(&options, &paths, &id, &opts)?;
     Ok(Config {
         confdir: confdir.to_owned(),
         id,
@@ -181,6 +186,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
             path: paths.cachedir.join("reactor.db"),
             opts,
         },
+        salt,
         sock_dir: paths.sock_dir,
         cachedir: paths.cachedir,
         warnings,

@@ -30,12 +30,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bus::{Batch, Bus, CommitError, NewEvent};
 use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
+use crate::salt::SaltJob;
 use crate::sessions::Registry;
 
 use recipients::Recipients;
 
 pub use cache::CacheError;
-pub use state::Verdict;
+pub use state::{Membership, Verdict};
 pub use task::JobsTask;
 
 /// How many requests may wait for the jobs task. Each is answered in microseconds; when it is full, sessions wait, and
@@ -123,8 +124,14 @@ impl Jobs {
         let recipients: HashSet<MinionId> = minions.iter().cloned().collect();
         let insert = |answer| task::JobsInput::Insert { publish: Arc::clone(&publish), minions: recipients, answer };
         self.ask(insert).await?;
-        let down = self.parts.registry.down_among(&minions);
-        self.parts.registry.deliver(&minions, &Bytes::from(publish.encode()));
+        let (salt, native): (Vec<MinionId>, Vec<MinionId>) =
+            minions.iter().cloned().partition(|id| self.parts.keys.is_salt(id));
+        // Nobody knows whether a Salt minion is there before its time is over.
+        let down = self.parts.registry.down_among(&native);
+        self.parts.registry.deliver(&native, &Bytes::from(publish.encode()));
+        if !salt.is_empty() {
+            self.parts.registry.publish_salt(SaltJob { publish, minions: salt }).await;
+        }
         Ok(Published { jid, minions, missing, down, offset })
     }
 
@@ -142,9 +149,9 @@ impl Jobs {
     }
 
     /// Judges a return and, if it is accepted, notes that it came.
-    pub async fn admit(&self, id: &MinionId, jid: &str) -> Result<Verdict, CommandError> {
+    pub async fn admit(&self, id: &MinionId, jid: &str, membership: Membership) -> Result<Verdict, CommandError> {
         let (id, jid) = (id.clone(), jid.to_owned());
-        self.ask(|answer| task::JobsInput::Admit { id, jid, now_us: now_us(), answer }).await
+        self.ask(|answer| task::JobsInput::Admit { id, jid, membership, now_us: now_us(), answer }).await
     }
 
     /// Takes back an admitted return that could not be logged.

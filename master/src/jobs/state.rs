@@ -31,6 +31,17 @@ pub enum Verdict {
     Duplicate,
     /// It is not this minion's to give: count, acknowledge and drop.
     Refuse,
+    /// A minion that decides by itself whether a job means it was not among the recipients: log it, marked.
+    Unexpected(Jid),
+}
+
+/// Who decides whether a minion belongs to the recipients of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// The minion: on the Salt wire all hear a job, and each looks whether it is meant.
+    Itself,
+    /// The master: on the native wire nobody else gets the job.
+    Recipient,
 }
 
 /// What memory knows of a return.
@@ -82,13 +93,19 @@ impl JobsState {
     }
 
     /// Judges a return and, if it is accepted, notes that it came.
-    pub(super) fn admit(&mut self, id: &MinionId, jid: &Jid) -> Known {
+    pub(super) fn admit(&mut self, id: &MinionId, jid: &Jid, membership: Membership) -> Known {
         let Some(job) = self.live.get_mut(jid) else { return Known::Unknown };
         if job.returned.contains(id) {
             return Known::Live(Verdict::Duplicate);
         }
         if !job.outstanding.remove(id) {
-            return Known::Live(Verdict::Refuse);
+            return Known::Live(match membership {
+                Membership::Itself => {
+                    job.returned.insert(id.clone());
+                    Verdict::Unexpected(jid.clone())
+                }
+                Membership::Recipient => Verdict::Refuse,
+            });
         }
         job.returned.insert(id.clone());
         let serial = job.publish.serial;
@@ -185,19 +202,30 @@ mod tests {
     fn a_return_counts_once_and_only_from_a_recipient() {
         let mut state = JobsState::default();
         let jid = job(&mut state, 1, &["a", "b"]);
-        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Accept(jid.clone())));
-        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Duplicate));
-        assert_eq!(state.admit(&id("c"), &jid), Known::Live(Verdict::Refuse));
-        assert_eq!(state.admit(&id("b"), &Jid::at(5)), Known::Unknown);
+        assert_eq!(state.admit(&id("a"), &jid, Membership::Recipient), Known::Live(Verdict::Accept(jid.clone())));
+        assert_eq!(state.admit(&id("a"), &jid, Membership::Recipient), Known::Live(Verdict::Duplicate));
+        assert_eq!(state.admit(&id("c"), &jid, Membership::Recipient), Known::Live(Verdict::Refuse));
+        assert_eq!(state.admit(&id("b"), &Jid::at(5), Membership::Recipient), Known::Unknown);
+    }
+
+    #[test]
+    fn a_minion_that_matched_by_itself_counts_once_and_is_marked() {
+        let mut state = JobsState::default();
+        let jid = job(&mut state, 1, &["a"]);
+        let unexpected = Known::Live(Verdict::Unexpected(jid.clone()));
+        assert_eq!(state.admit(&id("c"), &jid, Membership::Itself), unexpected);
+        assert_eq!(state.admit(&id("c"), &jid, Membership::Itself), Known::Live(Verdict::Duplicate));
+        state.take_back(&id("c"), &jid);
+        assert_eq!(state.admit(&id("c"), &jid, Membership::Itself), Known::Live(Verdict::Accept(jid)));
     }
 
     #[test]
     fn a_return_that_was_not_logged_may_come_again() {
         let mut state = JobsState::default();
         let jid = job(&mut state, 1, &["a"]);
-        state.admit(&id("a"), &jid);
+        state.admit(&id("a"), &jid, Membership::Recipient);
         state.take_back(&id("a"), &jid);
-        assert_eq!(state.admit(&id("a"), &jid), Known::Live(Verdict::Accept(jid)));
+        assert_eq!(state.admit(&id("a"), &jid, Membership::Recipient), Known::Live(Verdict::Accept(jid)));
     }
 
     #[test]
@@ -206,7 +234,7 @@ mod tests {
         let first = job(&mut state, 1, &["a", "b"]);
         let second = job(&mut state, 2, &["a"]);
         let third = job(&mut state, 3, &["a"]);
-        state.admit(&id("a"), &second);
+        state.admit(&id("a"), &second, Membership::Recipient);
         assert!(state.no_match(&id("a"), &third));
         assert!(
             !state.no_match(&id("a"), &third) && !state.no_match(&id("b"), &second),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::{CacheError, Cached, JobCache};
 use super::projection::Projection;
-use super::state::{JobsState, Known, Verdict};
+use super::state::{JobsState, Known, Membership, Verdict};
 use super::{JobsConfig, now_ms};
 use crate::bus::Bus;
 
@@ -23,7 +23,7 @@ const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
 /// What the task is asked.
 pub(super) enum JobsInput {
     Active { answer: oneshot::Sender<Map> },
-    Admit { id: MinionId, jid: String, now_us: i64, answer: oneshot::Sender<Verdict> },
+    Admit { id: MinionId, jid: String, membership: Membership, now_us: i64, answer: oneshot::Sender<Verdict> },
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
     Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
@@ -94,7 +94,9 @@ impl JobsTask {
     fn handle(&mut self, input: JobsInput) {
         match input {
             JobsInput::Active { answer } => gone(answer.send(self.active())),
-            JobsInput::Admit { id, jid, now_us, answer } => gone(answer.send(self.admit(&id, &jid, now_us))),
+            JobsInput::Admit { id, jid, membership, now_us, answer } => {
+                gone(answer.send(self.admit(&id, &jid, membership, now_us)));
+            }
             JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
             JobsInput::Insert { publish, minions, answer } => {
                 self.insert(publish, minions);
@@ -131,14 +133,15 @@ impl JobsTask {
         self.state.contains(jid) || self.cache.has_job(jid).unwrap_or(false)
     }
 
-    fn admit(&mut self, id: &MinionId, jid: &str, now_us: i64) -> Verdict {
+    fn admit(&mut self, id: &MinionId, jid: &str, membership: Membership, now_us: i64) -> Verdict {
         // `req` and anything that is no jid: the return stands alone, under a jid of its own (salt-wire.md §5.3).
         let Ok(jid) = Jid::parse(jid) else { return Verdict::Accept(self.allocate(now_us)) };
-        match self.state.admit(id, &jid) {
+        match self.state.admit(id, &jid, membership) {
             Known::Live(verdict) => verdict,
             Known::Unknown => match self.cache.judge(id, &jid) {
                 Ok(Cached::Owed | Cached::NoJob) => Verdict::Accept(jid),
                 Ok(Cached::Returned) => Verdict::Duplicate,
+                Ok(Cached::Foreign) if membership == Membership::Itself => Verdict::Unexpected(jid),
                 Ok(Cached::Foreign) => Verdict::Refuse,
                 Err(error) => {
                     tracing::error!(%jid, minion_id = %id, error = &error as &dyn std::error::Error, "return cannot be judged");

@@ -6,25 +6,27 @@
 //!
 //! One thread owns the store (files are slow, and every request is one step). Accepted keys can be looked up without
 //! asking it. Files: `state.rs` the rules, `autosign.rs` and `patterns.rs` what decides without a person, `store.rs` the
-//! disk, `pair.rs` the master's pair, `task.rs` the thread, `view.rs` what can be looked up, `watch.rs` the folders'
+//! disk, `pair.rs` and `rsa_pair.rs` the master's pairs, `task.rs` the thread, `view.rs` what can be looked up, `watch.rs` the folders'
 //! watcher.
 
 mod autosign;
 mod pair;
 mod patterns;
+mod rsa_pair;
 mod state;
 mod store;
 mod task;
 mod view;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::ids::MinionId;
 use proto::keys::PublicKey;
 use proto::message::SessionState;
+use proto::salt::rsa::PrivateKey;
 use proto::target::glob::Glob;
 use proto::value::Map;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -32,6 +34,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::command::{KeyFingers, KeyLists, KeyPems, KeySelection};
 
 pub use pair::{MasterPair, PairError};
+pub use rsa_pair::RsaPairError;
 pub use store::FileError;
 pub use task::{KeysTask, RunError};
 
@@ -323,6 +326,11 @@ impl Keys {
         self.view.ids()
     }
 
+    /// Tells whether an id is accepted with an RSA key: it speaks Salt's wire.
+    pub fn is_salt(&self, id: &MinionId) -> bool {
+        self.view.is_salt(id)
+    }
+
     /// Returns the accepted key of an id.
     pub fn key_of(&self, id: &MinionId) -> Option<PublicKey> {
         self.view.key_of(id)
@@ -337,6 +345,11 @@ impl Keys {
         self.requests.send(request(done)).await.ok()?;
         answer.await.ok()
     }
+}
+
+/// Reads the master's RSA pair of the Salt wire; makes it, of so many bits, if there is none. Blocks for a moment.
+pub fn rsa_pair(pki_dir: &Path, bits: u32, passphrase: Option<&str>) -> Result<PrivateKey, RsaPairError> {
+    rsa_pair::load(pki_dir, bits, passphrase)
 }
 
 #[cfg(test)]

@@ -317,6 +317,9 @@ impl KeysState {
         for (id, (state, _)) in &self.known {
             list(&mut lists, *state).push(id.clone());
         }
+        let keys = self.known.iter().map(|(id, (_, key))| (id, key)).chain(&self.denied);
+        let salt: BTreeSet<&MinionId> = keys.filter(|(_, key)| key.wire() == "salt").map(|(id, _)| id).collect();
+        lists.salt = salt.into_iter().cloned().collect();
         lists
     }
 

@@ -45,6 +45,11 @@ impl View {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
+    pub(super) fn is_salt(&self, id: &MinionId) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(inner.by_id.get(id), Some(PublicKey::Rsa(_)))
+    }
+
     pub(super) fn ids(&self) -> Arc<[MinionId]> {
         if let Some(ids) = &self.inner.read().unwrap_or_else(PoisonError::into_inner).ids {
             return Arc::clone(ids);

@@ -39,6 +39,7 @@ async fn present(context: RunnerContext<'_>, args: Args) -> Result<Value, Comman
 async fn status(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, STATUS)?;
     let (up, down) = minions(context).await?;
+    // A Salt minion is neither before somebody has asked it.
     Ok(map! { "up" => up, "down" => down }.into())
 }
 
@@ -84,8 +85,9 @@ fn numbers(version: &str) -> Option<Vec<u64>> {
 /// Returns the accepted minions that are up, and those that are not.
 async fn minions(context: RunnerContext<'_>) -> Result<(Vec<Value>, Vec<Value>), CommandError> {
     let listed = context.value(Command::Minions).await?;
+    let known = listed.as_list().unwrap_or_default().iter().filter(|minion| minion.get("up") != Some(&Value::Null));
     let (up, down): (Vec<&Value>, Vec<&Value>) =
-        listed.as_list().unwrap_or_default().iter().partition(|minion| minion.get("up").is_some_and(Value::is_truthy));
+        known.partition(|minion| minion.get("up").is_some_and(Value::is_truthy));
     let ids = |minions: Vec<&Value>| minions.into_iter().filter_map(|minion| minion.get("id").cloned()).collect();
     Ok((ids(up), ids(down)))
 }

@@ -13,6 +13,7 @@
 mod control;
 mod dealer;
 mod grains;
+mod heard;
 mod hello;
 mod inflight;
 mod registry;
@@ -33,9 +34,12 @@ use transport::{Established, Listener, Mechanism, SocketType};
 use crate::bus::Bus;
 use crate::jobs::Jobs;
 use crate::keys::{KeyChange, KeyState, Keys};
+use crate::salt::Salt;
 
 pub use grains::GrainsCopy;
 pub use registry::{MinionView, Registry};
+
+pub(crate) use requests::MAX_GRAINS;
 
 use hello::Hellos;
 
@@ -67,6 +71,8 @@ pub struct SessionParts {
     pub registry: Registry,
     /// What a `hello` is answered.
     pub hello: Arc<HelloReply>,
+    /// The Salt side, where its listener is on.
+    pub salt: Option<Salt>,
     /// How often the master sends PING.
     pub ping: Duration,
 }
@@ -80,9 +86,7 @@ pub async fn serve(mut requests: Listener, mut publications: Listener, parts: Se
         tokio::select! {
             () = stop.cancelled() => break,
             peer = requests.accept() => spawn_request_peer(&mut tasks, &mut hellos, peer, &parts, &stop),
-            peer = publications.accept() => {
-                tasks.spawn(subscriber::run(peer, parts.clone(), stop.clone()));
-            }
+            peer = publications.accept() => spawn_subscriber(&mut tasks, peer, &parts, &stop),
             change = changes.recv() => match change {
                 Ok(change) => {
                     tell_change(&parts.bus, &change);
@@ -134,6 +138,10 @@ fn spawn_request_peer(
 ) {
     let (parts, stop) = (parts.clone(), stop.clone());
     match peer.info.mechanism {
+        Mechanism::Null if parts.salt.is_some() => {
+            let salt = parts.salt.expect("the guard has seen it");
+            tasks.spawn(salt.serve_requests(peer, stop));
+        }
         Mechanism::Null => {
             hellos.enter(tasks.spawn(hello::run(peer, parts.hello)));
         }
@@ -144,6 +152,14 @@ fn spawn_request_peer(
             tracing::debug!(peer = %peer.info.addr, "only DEALER and REQ have business on the request port");
         }
     }
+}
+
+fn spawn_subscriber(tasks: &mut JoinSet<()>, peer: Established, parts: &SessionParts, stop: &CancellationToken) {
+    let (parts, stop) = (parts.clone(), stop.clone());
+    match (peer.info.mechanism, parts.salt.clone()) {
+        (Mechanism::Null, Some(salt)) => tasks.spawn(salt.serve_subscriber(peer, stop)),
+        _ => tasks.spawn(subscriber::run(peer, parts, stop)),
+    };
 }
 
 #[cfg(test)]

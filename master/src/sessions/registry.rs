@@ -16,6 +16,7 @@ use transport::{ConnId, LinkSender};
 
 use super::control::{self, Control, Inbox, Teller};
 use super::grains::{Grains, GrainsCopy};
+use super::heard::SaltSide;
 
 /// How often `salt/auth` is told of an id whose state did not change.
 const AUTH_AGAIN: Duration = Duration::from_secs(60);
@@ -123,6 +124,8 @@ pub struct MinionView {
     pub software: Option<String>,
     /// How long ago something came from it, while it is connected.
     pub seen: Option<Duration>,
+    /// How long ago a Salt minion was heard, in seconds, if it was since the master started.
+    pub heard_s: Option<u64>,
     /// How long a PING and its answer took lately.
     pub round_trip: Option<Duration>,
 }
@@ -134,6 +137,7 @@ pub struct Registry {
     grains: Grains,
     limbo: Places,
     lingering: Places,
+    salt: Arc<SaltSide>,
 }
 
 impl Registry {
@@ -185,6 +189,7 @@ impl Registry {
             addr: session.map(|session| session.addr),
             software: session.map(|session| session.software.clone()),
             seen: session.map(|session| session.dealer.last_seen().elapsed()),
+            heard_s: self.salt.heard_s(id),
             round_trip: session.and_then(|session| session.dealer.round_trip()),
         }
     }
@@ -200,7 +205,8 @@ impl Registry {
         self.grains.get(id)
     }
 
-    pub(super) fn set_grains(&self, id: &MinionId, grains: &Bytes) {
+    /// Takes the grains that a minion told, encoded.
+    pub fn set_grains(&self, id: &MinionId, grains: &Bytes) {
         self.grains.set(id, grains);
     }
 
@@ -269,12 +275,13 @@ impl Registry {
     /// Forgets what a minion told about itself: its key is no longer accepted, and its id may become another host's.
     pub(super) fn forget(&self, id: &MinionId) {
         self.grains.forget(id);
+        self.salt.forget(id);
         self.write().left.remove(id);
     }
 
     /// Tells whether `salt/auth` is to be fired: on each change of state, else at most once a minute; of strangers only
     /// so many in all.
-    pub(super) fn tells_auth(&self, id: &MinionId, state: SessionState) -> bool {
+    pub(crate) fn tells_auth(&self, id: &MinionId, state: SessionState) -> bool {
         let mut table = self.write();
         if table.told.len() > MAX_REMEMBERED {
             table.told.clear();
@@ -379,6 +386,10 @@ impl Registry {
         if let Some(waiting) = table.waiting.get_mut(id) {
             waiting.retain(|sub| sub.conn != conn);
         }
+    }
+
+    pub(super) fn salt(&self) -> &SaltSide {
+        &self.salt
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {

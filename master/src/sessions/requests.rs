@@ -18,7 +18,7 @@ use super::dealer::{Dealer, Ended, Phase, welcome};
 use super::inflight::Load;
 use super::registry::{Daemon, Opening};
 use crate::bus::{Batch, Mark, NewEvent};
-use crate::jobs::Verdict;
+use crate::jobs::{Membership, Verdict};
 use crate::keys::Vouching;
 
 /// How often refused tags are told on the bus: the first, and then each time their number has grown tenfold.
@@ -28,7 +28,7 @@ const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 /// others have to get through too.
 const MAX_LISTED: usize = 2 * 1024 * 1024;
 /// The most that a minion may have the master remember about it. The grains of a large host have some 20 KiB.
-pub(super) const MAX_GRAINS: usize = 1024 * 1024;
+pub(crate) const MAX_GRAINS: usize = 1024 * 1024;
 
 /// How often a peer without rights may say what vouches for it. It does so once a connection.
 const MAX_VOUCHED: u32 = 4;
@@ -253,7 +253,8 @@ impl Dealer<'_> {
 
     /// Commits a return if the job is this minion's to return.
     async fn ret(&mut self, ret: Return, bytes: usize) -> Result<(), Ended> {
-        let verdict = self.parts.jobs.admit(&self.id, &ret.jid).await.map_err(|_| Ended::Stopping)?;
+        let verdict =
+            self.parts.jobs.admit(&self.id, &ret.jid, Membership::Recipient).await.map_err(|_| Ended::Stopping)?;
         let mark = Some(self.mark(ret.at));
         match verdict {
             Verdict::Accept(jid) => {
@@ -262,7 +263,7 @@ impl Dealer<'_> {
                 self.submit(Batch { events, mark }, ret.at, bytes, Some(jid)).await
             }
             Verdict::Duplicate => self.submit(Batch { events: Vec::new(), mark }, ret.at, bytes, None).await,
-            Verdict::Refuse => {
+            Verdict::Refuse | Verdict::Unexpected(_) => {
                 let tag = format!("salt/job/{}/ret/{}", ret.jid, self.id);
                 self.deny(&tag);
                 // Acknowledged all the same, so that the spool drains.

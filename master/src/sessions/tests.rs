@@ -72,6 +72,7 @@ impl Master {
             jobs: jobs.clone(),
             keys: keys.clone(),
             registry,
+            salt: None,
             hello: Arc::new(hello),
             ping: Duration::from_secs(15),
         };

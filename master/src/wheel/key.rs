@@ -159,7 +159,7 @@ fn matching(lists: &KeyLists, globs: &[String]) -> Map {
 }
 
 fn states(lists: &KeyLists) -> impl Iterator<Item = (&'static str, &Vec<MinionId>)> {
-    let KeyLists { accepted, denied, pending, rejected } = lists;
+    let KeyLists { accepted, denied, pending, rejected, .. } = lists;
     [("minions_pre", pending), ("minions_rejected", rejected), ("minions", accepted), ("minions_denied", denied)]
         .into_iter()
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::crypticle::{BadContent, IV_LEN, SessionKey};
@@ -36,6 +37,26 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
+    }
+}
+
+/// A token that a key has been seen to have made. It belongs to that key: with another one it says nothing.
+pub struct ProvenToken(Zeroizing<Vec<u8>>);
+
+impl ProvenToken {
+    fn prove(key: &PublicKey, token: &[u8]) -> Option<ProvenToken> {
+        let opened = key.open_x931(token).ok()?;
+        (opened == TOKEN).then(|| ProvenToken(Zeroizing::new(token.to_vec())))
+    }
+
+    fn is(&self, token: &[u8]) -> bool {
+        bool::from(self.0.as_slice().ct_eq(token))
+    }
+}
+
+impl fmt::Debug for ProvenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProvenToken(..)")
     }
 }
 
@@ -115,6 +136,18 @@ impl fmt::Debug for MinionRequest {
 impl SealedRequest {
     /// Opens the request: the key is the accepted one of the minion that the envelope names.
     pub fn open(&self, session: &SessionKey, key: &PublicKey, ttl: Ttl) -> Result<Verified<MinionRequest>, BadRequest> {
+        self.open_proven(session, key, None, ttl).map(|(request, _)| request)
+    }
+
+    /// Opens the request; a token that this key has made before need not be opened again. Returns the token too, to be
+    /// kept with the key for the next request.
+    pub fn open_proven(
+        &self,
+        session: &SessionKey,
+        key: &PublicKey,
+        proven: Option<&ProvenToken>,
+        ttl: Ttl,
+    ) -> Result<(Verified<MinionRequest>, Option<ProvenToken>), BadRequest> {
         let load = session.0.open(None, &self.sealed).map_err(|error| match error {
             BadContent::Box(_) => BadRequest::Sealed,
             BadContent::Decode(_) | BadContent::Nonce => BadRequest::LoadNotMap,
@@ -127,17 +160,18 @@ impl SealedRequest {
             return Err(BadRequest::IdsDiffer);
         }
         let token = load.take("tok").ok_or(BadRequest::Token)?;
-        let opened = key.open_x931(token.as_bytes().unwrap_or_default()).map_err(|_| BadRequest::Token)?;
-        if opened != TOKEN {
-            return Err(BadRequest::Token);
-        }
+        let token = token.as_bytes().unwrap_or_default();
+        let new = match proven.filter(|proven| proven.is(token)) {
+            Some(_) => None,
+            None => Some(ProvenToken::prove(key, token).ok_or(BadRequest::Token)?),
+        };
         let nonce = load.take("nonce").map(|nonce| Nonce::parse(nonce.as_bytes().unwrap_or_default()));
         let nonce = nonce.transpose().map_err(|_| BadRequest::Nonce)?;
         if load.text("cmd").is_none() {
             return Err(BadRequest::Command);
         }
         let (id, enc_algo, sig_algo) = (self.id.clone(), self.enc_algo, self.sig_algo);
-        Ok(Verified(MinionRequest { id, nonce, enc_algo, sig_algo, load }))
+        Ok((Verified(MinionRequest { id, nonce, enc_algo, sig_algo, load }), new))
     }
 }
 

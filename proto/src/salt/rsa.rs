@@ -211,6 +211,23 @@ impl PrivateKey {
         Ok(PrivateKey { public: PublicKey::from_pem(&public)?, key })
     }
 
+    /// Makes a new key of this many bits, with Salt's exponent. The randomness is OpenSSL's own; it takes a moment.
+    pub fn generate(bits: u32) -> Result<PrivateKey, BadRsaKey> {
+        if !(MIN_BITS..=MAX_BITS).contains(&bits) {
+            return Err(BadRsaKey::Size);
+        }
+        let key = Rsa::generate(bits).and_then(PKey::from_rsa).map_err(|_| BadRsaKey::NotRsa)?;
+        let public = key.public_key_to_pem().map_err(|_| BadRsaKey::NotRsa)?;
+        let public = String::from_utf8(public).map_err(|_| BadRsaKey::NotRsa)?;
+        Ok(PrivateKey { public: PublicKey::from_pem(&public)?, key })
+    }
+
+    /// Returns the key's PEM text in the form that Salt writes: PKCS#1, without a passphrase (salt-wire.md §2.6).
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        let pem = self.key.rsa().and_then(|rsa| rsa.private_key_to_pem()).expect(READY);
+        Zeroizing::new(String::from_utf8(pem).expect("PEM is ASCII"))
+    }
+
     /// Returns the public half.
     pub fn public(&self) -> &PublicKey {
         &self.public

@@ -1,0 +1,44 @@
+//! The options of the Salt listener.
+
+use std::time::Duration;
+
+use proto::salt::rsa::SigAlgo;
+use proto::value::Map;
+use zeroize::Zeroizing;
+
+use super::{ConfigError, Options, Paths};
+use crate::salt::SaltConfig;
+
+/// Reads them; nothing where the listener is off.
+pub(super) fn read(
+    options: &Options<'_>,
+    paths: &Paths,
+    id: &str,
+    opts: &Map,
+) -> Result<Option<SaltConfig>, ConfigError> {
+    if !options.flag("salt_listener", false)? {
+        return Ok(None);
+    }
+    const ALGO: &str = "publish_signing_algorithm";
+    let algo = match options.text(ALGO)? {
+        None => SigAlgo::Pkcs1v15Sha1,
+        Some(name) => SigAlgo::parse(&name).ok_or_else(|| options.wrong(ALGO, "PKCS1v15-SHA1 or PKCS1v15-SHA224"))?,
+    };
+    Ok(Some(SaltConfig {
+        id: id.to_owned(),
+        pki_dir: paths.pki_dir.clone(),
+        cachedir: paths.cachedir.clone(),
+        keysize: options.number("keysize")?.unwrap_or(2048),
+        key_pass: options.text("key_pass")?.filter(|text| !text.is_empty()).map(Zeroizing::new),
+        publish_port: options.number("publish_port")?.unwrap_or(4505),
+        key_life: options.span("publish_session", 86_400)?,
+        signing: options.flag("sign_pub_messages", true)?.then_some(algo),
+        filtering: options.flag("zmq_filtering", false)?,
+        request_ttl: options.span("request_server_ttl", 0)?,
+        rotate: options.flag("rotate_aes_key", true)?,
+        look_every: options.seconds("loop_interval", 60)?.max(Duration::from_secs(1)),
+        auth_events: options.flag("auth_events", true)?,
+        revoke: options.flag("allow_minion_key_revoke", false)?,
+        opts: opts.clone(),
+    }))
+}
