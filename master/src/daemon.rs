@@ -365,6 +365,7 @@ fn hello(config: &Config, keys: &Keys) -> Arc<HelloReply> {
         master_id: config.id.clone(),
         key: keys.master_pair().public,
         software: SOFTWARE.to_owned(),
+        rsa: None,
     })
 }
 

@@ -65,8 +65,13 @@ impl Master {
         };
         let requests = listen(SocketType::Router, NullPolicy::Allow);
         let publications = listen(SocketType::Pub, NullPolicy::Refuse);
-        let hello =
-            HelloReply { version: 1, master_id: "test".into(), key: keys.master_pair().public, software: "t".into() };
+        let hello = HelloReply {
+            version: 1,
+            master_id: "test".into(),
+            key: keys.master_pair().public,
+            software: "t".into(),
+            rsa: None,
+        };
         let parts = SessionParts {
             bus: bus.clone(),
             jobs: jobs.clone(),
@@ -230,6 +235,7 @@ fn session(instance: u8) -> Request {
         software: "test".into(),
         grains: None,
         autosign_grains: None,
+        upgrade: None,
     })
 }
 

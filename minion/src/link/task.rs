@@ -428,6 +428,7 @@ impl LinkTask {
             software: SOFTWARE.to_owned(),
             grains: self.grains.clone(),
             autosign_grains: self.autosign_grains.clone(),
+            upgrade: None,
         };
         self.send(&WireRequest::Session(request));
     }

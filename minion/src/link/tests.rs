@@ -56,7 +56,7 @@ impl Master {
         let Ok(Incoming::Message(frames)) = must(peer.link.recv()).await else { panic!("a hello") };
         assert_eq!(HelloRequest::decode(&frames[0]).unwrap().versions, [1]);
         let reply =
-            HelloReply { version: 1, master_id: "master".into(), key: self.keys.public(), software: "test".into() };
+            HelloReply { version: 1, master_id: "master".into(), key: self.keys.public(), software: "test".into(), rsa: None };
         peer.link.sender().try_send(Bytes::from(reply.encode())).unwrap();
         must(peer.link.finish(PATIENCE)).await.unwrap();
     }

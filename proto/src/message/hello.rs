@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{BadLoad, Fields};
+use super::{BadLoad, Fields, RsaProof};
 use crate::WIRE_VERSION;
 use crate::map;
 use crate::msgpack;
-use crate::value::Value;
+use crate::value::{MapExt, Value};
 
 /// What a minion asks: which of its wire versions does the master speak?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct HelloReply {
     pub key: [u8; 32],
     /// The master's software and version.
     pub software: String,
+    /// The master's RSA key, and its signature over `key`: from a master that serves Salt's minions too.
+    pub rsa: Option<RsaProof>,
 }
 
 impl HelloReply {
@@ -62,17 +64,23 @@ impl HelloReply {
             master_id: fields.optional_str("master_id")?.unwrap_or_default().to_owned(),
             key: key.as_bytes().and_then(|key| key.try_into().ok()).ok_or(BadLoad::Field("key"))?,
             software: fields.optional_str("software")?.unwrap_or_default().to_owned(),
+            rsa: RsaProof::read(fields.value("rsa_pub")?, fields.value("rsa_sig")?)?,
         })
     }
 
     /// Encodes the reply.
     pub fn encode(&self) -> Vec<u8> {
-        msgpack::encode_map(&map! {
+        let mut load = map! {
             "cmd" => "hello",
             "version" => self.version,
             "master_id" => self.master_id.as_str(),
             "key" => Value::Bytes(self.key.to_vec()),
             "software" => self.software.as_str(),
-        })
+        };
+        if let Some(proof) = &self.rsa {
+            load.set("rsa_pub", proof.rsa_pub.as_str());
+            load.set("rsa_sig", Value::Bytes(proof.sig.clone()));
+        }
+        msgpack::encode_map(&load)
     }
 }

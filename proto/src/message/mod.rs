@@ -10,6 +10,7 @@ pub mod hello;
 pub mod publish;
 pub mod reply;
 pub mod ret;
+pub mod rsa;
 pub mod session;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub use fields::{BadLoad, Fields};
 pub use publish::Publish;
 pub use reply::{ErrorCode, Reply};
 pub use ret::Return;
+pub use rsa::RsaProof;
 pub use session::{Kind, SessionRequest, SessionState, Welcome};
 
 use crate::ids::Jid;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{BadLoad, Fields, fields};
+use super::{BadLoad, Fields, RsaProof, fields};
 use crate::WIRE_VERSION;
 use crate::map;
 use crate::msgpack;
@@ -46,6 +46,8 @@ pub struct SessionRequest {
     pub grains: Option<Bytes>,
     /// Grains that may vouch for a pending key.
     pub autosign_grains: Option<Map>,
+    /// The minion's key of Salt's, which vouches for the native one: the id is kept if the master had accepted it.
+    pub upgrade: Option<RsaProof>,
 }
 
 impl fmt::Debug for SessionRequest {
@@ -69,6 +71,10 @@ impl SessionRequest {
             software: fields.optional_str("software")?.unwrap_or_default().chars().take(MAX_SOFTWARE).collect(),
             grains: fields.raw("grains").map(|_| fields.map_bytes(load, "grains")).transpose()?,
             autosign_grains: fields.map("autosign_grains")?,
+            upgrade: match fields.map("upgrade")? {
+                None => None,
+                Some(mut upgrade) => RsaProof::read(upgrade.take("rsa_pub"), upgrade.take("sig"))?,
+            },
         })
     }
 
@@ -83,6 +89,9 @@ impl SessionRequest {
         };
         if let Some(grains) = &self.autosign_grains {
             head.set("autosign_grains", grains.clone());
+        }
+        if let Some(RsaProof { rsa_pub, sig }) = &self.upgrade {
+            head.set("upgrade", map! { "rsa_pub" => rsa_pub.as_str(), "sig" => Value::Bytes(sig.clone()) });
         }
         match &self.grains {
             Some(grains) => fields::encode_with(&head, &[("grains", grains)]),

@@ -36,6 +36,7 @@ fn requests() -> Vec<Request> {
             software: "halite 0.1.0".into(),
             grains: Some(grains),
             autosign_grains: None,
+            upgrade: None,
         }),
     ]
 }
@@ -83,7 +84,8 @@ fn pushes_come_back_as_they_went() {
 fn hello_comes_back_as_it_went() {
     let request = HelloRequest::current();
     assert_eq!(HelloRequest::decode(&request.encode().into()).unwrap(), request);
-    let reply = HelloReply { version: 1, master_id: "m".into(), key: [9; 32], software: "halite 0.1.0".into() };
+    let reply =
+        HelloReply { version: 1, master_id: "m".into(), key: [9; 32], software: "halite 0.1.0".into(), rsa: None };
     assert_eq!(HelloReply::decode(&reply.encode().into()).unwrap(), reply);
 }
 

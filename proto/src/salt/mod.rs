@@ -6,7 +6,7 @@
 //! else), [`envelope`] (what arrives on the request port, and the bare answers), [`auth`] (`_auth`, both halves),
 //! [`request`] and [`command`] (what a minion asks under its session key), [`pillar`] (its one special reply),
 //! [`publish`] (what the master publishes under the shared key), [`clear`] (commands of local clients), [`event`] and
-//! [`ipc`] (the local event bus).
+//! [`ipc`] (the local event bus), [`upgrade`] (what these RSA keys say on the native wire).
 //!
 //! What has been authenticated is [`Verified`]; nothing outside of this room can make one.
 
@@ -22,6 +22,7 @@ pub mod pillar;
 pub mod publish;
 pub mod request;
 pub mod rsa;
+pub mod upgrade;
 
 use std::fmt;
 

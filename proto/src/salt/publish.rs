@@ -89,6 +89,15 @@ impl Ear {
         Ear { shared, signer, last: 0 }
     }
 
+    /// Takes what a new authentication gave. Serials begin anew if the key is another one; under the same key they go on, so
+    /// that nothing that was heard is heard again.
+    pub fn renew(&mut self, shared: SharedKey, signer: Option<PublicKey>) {
+        if self.shared != shared {
+            (self.shared, self.last) = (shared, 0);
+        }
+        self.signer = signer;
+    }
+
     /// Returns the serial of the last publication that was taken.
     pub fn last(&self) -> u64 {
         self.last

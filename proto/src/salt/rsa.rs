@@ -22,7 +22,7 @@ const MAX_EXPONENT_BITS: i32 = 33;
 /// `RSA_X931_PADDING`, which the binding has no name for.
 const X931: i32 = 5;
 /// Why an operation with a checked key and a bounded input does not fail.
-const READY: &str = "OpenSSL has SHA-1 and SHA-224, and the key was checked when it was read";
+const READY: &str = "OpenSSL has SHA-1, SHA-224 and SHA-256, and the key was checked when it was read";
 
 /// How a key is sealed for its reader: `enc_algo` of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,16 @@ impl PublicKey {
 
     /// Verifies a signature.
     pub fn verify(&self, algo: SigAlgo, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
-        let mut verifier = Verifier::new(algo.digest(), &self.key).expect(READY);
+        self.verify_with(algo.digest(), message, signature)
+    }
+
+    /// Verifies a signature of the native wire: PKCS#1 v1.5 with SHA-256 (native-wire.md §2).
+    pub fn verify_sha256(&self, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
+        self.verify_with(MessageDigest::sha256(), message, signature)
+    }
+
+    fn verify_with(&self, digest: MessageDigest, message: &[u8], signature: &[u8]) -> Result<(), Refused> {
+        let mut verifier = Verifier::new(digest, &self.key).expect(READY);
         verifier.set_rsa_padding(Padding::PKCS1).expect(READY);
         match verifier.verify_oneshot(signature, message) {
             Ok(true) => Ok(()),
@@ -235,7 +244,16 @@ impl PrivateKey {
 
     /// Signs a message. Deterministic.
     pub fn sign(&self, algo: SigAlgo, message: &[u8]) -> Vec<u8> {
-        let mut signer = Signer::new(algo.digest(), &self.key).expect(READY);
+        self.sign_with(algo.digest(), message)
+    }
+
+    /// Signs for the native wire: PKCS#1 v1.5 with SHA-256 (native-wire.md §2). Deterministic.
+    pub fn sign_sha256(&self, message: &[u8]) -> Vec<u8> {
+        self.sign_with(MessageDigest::sha256(), message)
+    }
+
+    fn sign_with(&self, digest: MessageDigest, message: &[u8]) -> Vec<u8> {
+        let mut signer = Signer::new(digest, &self.key).expect(READY);
         signer.set_rsa_padding(Padding::PKCS1).expect(READY);
         signer.sign_oneshot_to_vec(message).expect(READY)
     }

@@ -251,6 +251,7 @@ impl Minion {
             software: SOFTWARE.to_owned(),
             grains: Some(msgpack::encode_map(&self.grains()).into()),
             autosign_grains: None,
+            upgrade: None,
         })
     }
 
