@@ -139,6 +139,11 @@ impl Tag {
         Tag::make(format!("halite/minion/{id}/dropped"))
     }
 
+    /// `halite/minion/upgrade_refused`: a native key was not signed by the RSA key that is accepted for its id.
+    pub fn upgrade_refused() -> Tag {
+        Tag::make("halite/minion/upgrade_refused".into())
+    }
+
     /// `halite/minion/duplicate`: two daemons claim one id.
     pub fn duplicate() -> Tag {
         Tag::make("halite/minion/duplicate".into())

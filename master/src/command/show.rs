@@ -84,6 +84,7 @@ impl Door {
             "connections" => connections,
             "sessions" => sessions,
             "accepted_keys" => rooms.keys.accepted_ids().len(),
+            "refused_upgrades" => rooms.registry.refused_upgrades(),
             "bus" => map! {
                 "events" => stats.events,
                 "duplicates" => stats.duplicates,

@@ -151,7 +151,7 @@ impl KeyState {
 }
 
 /// A key has come, gone, or changed its state. It speaks of this id with this key: a session with another key of the
-/// same id is not meant.
+/// same id is not meant. From accepted to accepted, the key has taken the place of the RSA key that vouched for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChange {
     /// Whose.
@@ -262,6 +262,13 @@ impl Keys {
         let stopped =
             || Judgement { state: SessionState::Full, changed: false, reason: Some("the master is stopping".into()) };
         self.ask(|done| Request::Judge { id, key, vouching, done }).await.unwrap_or_else(stopped)
+    }
+
+    /// Replaces the accepted RSA key of an id by the native key that it has vouched for; tells whether that key was the
+    /// accepted one. Who calls this has verified the signature.
+    pub async fn upgrade(&self, id: &MinionId, rsa_pem: &str, native: [u8; 32]) -> bool {
+        let (id, rsa) = (id.clone(), PublicKey::Rsa(rsa_pem.to_owned()));
+        self.ask(|done| Request::Upgrade { id, rsa, native, done }).await.unwrap_or_default()
     }
 
     /// Returns all ids by state; nothing once the store has stopped.

@@ -196,6 +196,25 @@ impl KeysState {
         Ruling { state: SessionState::Denied, reason: Some(reason), change }
     }
 
+    /// Says what changes when a native key takes the place of the RSA key that vouches for it; nothing if that key is not
+    /// the accepted one of this id, or if the native key is accepted under another id.
+    pub(super) fn upgrade(&self, id: &MinionId, rsa: &PublicKey, native: [u8; 32]) -> Option<KeyChange> {
+        let (state, stored) = self.known.get(id)?;
+        let key = PublicKey::X25519(native);
+        let is_own = *state == KeyState::Accepted && print(stored) == print(rsa);
+        let is_free = self.other_holder(id, &print(&key)).is_none();
+        let accepted = Some(KeyState::Accepted);
+        (is_own && is_free).then(|| KeyChange { id: id.clone(), key, from: accepted, to: accepted })
+    }
+
+    /// Says what becomes of the denied key of an id once that key is accepted.
+    pub(super) fn undenied(&self, id: &MinionId) -> Option<KeyChange> {
+        let (state, key) = self.known.get(id)?;
+        let denied = self.denied.get(id).filter(|denied| print(denied) == print(key))?;
+        let from = Some(KeyState::Denied);
+        (*state == KeyState::Accepted).then(|| KeyChange { id: id.clone(), key: denied.clone(), from, to: None })
+    }
+
     fn full(&self, id: &MinionId) -> bool {
         let accepted = matches!(self.known.get(id), Some((KeyState::Accepted, _)));
         self.limits.max_minions > 0 && self.accepted >= self.limits.max_minions && !accepted

@@ -116,6 +116,8 @@ impl Store {
         let KeyChange { id, key, from, to } = change;
         if let Some(to) = to {
             match from {
+                // Another key in the same state: its file is replaced at once.
+                Some(from) if from == to => self.write(id, *to, key)?,
                 Some(from) => self.rename(id, *from, *to)?,
                 None => self.write(id, *to, key)?,
             }

@@ -28,6 +28,7 @@ pub(super) enum Request {
     Rescan { done: oneshot::Sender<Result<(), KeysError>> },
     Stop,
     Touched,
+    Upgrade { id: MinionId, rsa: PublicKey, native: [u8; 32], done: oneshot::Sender<bool> },
 }
 
 /// Why the key store has ended early.
@@ -109,6 +110,7 @@ impl Keeper {
                 Request::Rescan { done } => drop(done.send(self.rescan().map_err(KeysError::Store))),
                 Request::Stop => return,
                 Request::Touched => {}
+                Request::Upgrade { id, rsa, native, done } => drop(done.send(self.upgrade(&id, &rsa, native))),
             }
         }
     }
@@ -142,6 +144,28 @@ impl Keeper {
             tracing::info!(minion_id = %id, fingerprint = key.fingerprint().as_str(), "a key was accepted without asking");
         }
         Judgement { state: ruling.state, changed: true, reason }
+    }
+
+    fn upgrade(&mut self, id: &MinionId, rsa: &PublicKey, native: [u8; 32]) -> bool {
+        let Some(change) = self.state.upgrade(id, rsa, native) else { return false };
+        let changes = std::slice::from_ref(&change);
+        if let Err(error) = self.store.perform(&change).and_then(|()| self.store.sync(changes)) {
+            tracing::error!(minion_id = %id, error = &error as &dyn std::error::Error, "cannot store a key");
+            return false;
+        }
+        // It was turned away as a stranger's before it was vouched for. Nobody has to decide on it any more.
+        self.commit(changes);
+        if let Some(undenied) = self.state.undenied(id) {
+            match self.store.perform(&undenied) {
+                Ok(()) => self.state.apply(&undenied),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(minion_id = %id, error, "an accepted key stays among the denied ones too");
+                }
+            }
+        }
+        tracing::info!(minion_id = %id, "the RSA key was replaced by the native key that it vouched for");
+        true
     }
 
     fn act(&mut self, act: Act, selection: &KeySelection) -> Result<KeyLists, KeysError> {

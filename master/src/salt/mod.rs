@@ -36,8 +36,10 @@ mod task;
 
 use std::sync::Arc;
 
+use proto::message::RsaProof;
 use proto::message::hello::HelloReply;
 use proto::salt::rsa::PrivateKey;
+use proto::salt::upgrade;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
@@ -116,6 +118,12 @@ impl Salt {
             config.keysize,
             config.key_pass.as_ref().map(|text| text.as_str()),
         )?);
+        let native = parts.keys.master_pair().public;
+        let rsa =
+            RsaProof { rsa_pub: master.public().pem().to_owned(), sig: upgrade::vouch_for_master(&master, &native) };
+        // An existing pin of the RSA key carries over to the native wire.
+        let hello = HelloReply { rsa: Some(rsa), ..HelloReply::clone(&parts.hello) };
+        let parts = SaltParts { hello: Arc::new(hello), ..parts };
         let accepted = parts.keys.accepted_ids();
         let secrets = Secrets::open(&config, &master, |id| accepted.binary_search(id).is_ok())?;
         let (outlet, publications) = mpsc::channel(PUBLICATIONS);

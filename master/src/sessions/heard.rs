@@ -1,6 +1,7 @@
 //! The registry's part for Salt minions: they have no session here, so all that is known is when they were last heard.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ pub(super) struct SaltSide {
     /// Where jobs for Salt minions go, once the listener is open.
     outlet: OnceLock<mpsc::Sender<SaltJob>>,
     heard: Mutex<HashMap<MinionId, Instant>>,
+    /// How many upgrades of Salt minions were refused.
+    refused_upgrades: AtomicU64,
 }
 
 impl SaltSide {
@@ -49,6 +52,16 @@ impl Registry {
             Some(outlet) => outlet.send(job).await.is_ok(),
             None => false,
         }
+    }
+
+    /// Counts an upgrade that was refused; returns how many there were.
+    pub(super) fn refused_upgrade(&self) -> u64 {
+        self.salt().refused_upgrades.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns how many upgrades of Salt minions were refused.
+    pub(crate) fn refused_upgrades(&self) -> u64 {
+        self.salt().refused_upgrades.load(Ordering::Relaxed)
     }
 
     /// Notes that a Salt minion has proven to be there.

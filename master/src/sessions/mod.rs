@@ -19,6 +19,7 @@ mod inflight;
 mod registry;
 mod requests;
 mod subscriber;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +118,7 @@ fn tell_change(bus: &Bus, change: &KeyChange) {
     let act = match (change.from, change.to) {
         (None, _) => return,
         (Some(_), None) => "delete",
+        (Some(KeyState::Accepted), Some(KeyState::Accepted)) => "upgraded",
         (Some(_), Some(KeyState::Accepted)) => "accepted",
         (Some(_), Some(KeyState::Denied)) => "denied",
         (Some(_), Some(KeyState::Pending)) => "pending",

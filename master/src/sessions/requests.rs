@@ -91,7 +91,7 @@ impl Dealer<'_> {
         }
     }
 
-    fn reply(&mut self, seq: u64, result: Result<Value, (ErrorCode, String)>) -> Result<(), Ended> {
+    pub(super) fn reply(&mut self, seq: u64, result: Result<Value, (ErrorCode, String)>) -> Result<(), Ended> {
         self.push(&Push::Reply(Reply { seq, result }))
     }
 
@@ -155,6 +155,10 @@ impl Dealer<'_> {
         if self.phase == Phase::Limbo(SessionState::Pending) && session.autosign_grains.is_some() {
             return self.vouch(session).await;
         }
+        if matches!(self.phase, Phase::Limbo(SessionState::Denied | SessionState::Pending)) && session.upgrade.is_some()
+        {
+            return self.upgrade(session).await;
+        }
         if self.phase == Phase::Accepted && session.kind == Kind::Daemon {
             return self.open(session, None);
         }
@@ -164,13 +168,18 @@ impl Dealer<'_> {
     /// Judges a pending key again, by what its grains say. A peer that guesses may do so a few times only.
     async fn vouch(&mut self, session: SessionRequest) -> Result<(), Ended> {
         self.reply(session.seq, Ok(Value::Null))?;
-        self.vouched += 1;
-        if self.vouched > MAX_VOUCHED {
+        if !self.may_vouch() {
             tracing::debug!(minion_id = %self.id, "more grains to vouch for a key; they are not looked at");
             return Ok(());
         }
         self.vouching = session.autosign_grains.map(Vouching);
         self.rejudge().await
+    }
+
+    /// Counts what a peer without rights says for itself, and tells whether it is still listened to.
+    pub(super) fn may_vouch(&mut self) -> bool {
+        self.vouched += 1;
+        self.vouched <= MAX_VOUCHED
     }
 
     /// Takes the id's session, also from the connection to be evicted. If another process has it, that one is asked

@@ -24,6 +24,7 @@ use crate::keys::KeysConfig;
 mod attacks;
 mod authority;
 mod subscriptions;
+mod upgrades;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -114,7 +114,13 @@ fn an_act_takes_pending_keys_and_what_is_included() {
     assert_eq!(changes(Act::Reject, &all).len(), 3);
     let lists = state.choose(Act::Delete, &selection(&["?1"])).lists;
     let one = |name: &str| vec![id(name)];
-    let expected = KeyLists { accepted: one("a1"), denied: one("d1"), pending: one("p1"), rejected: one("r1") };
+    let expected = KeyLists {
+        accepted: one("a1"),
+        denied: one("d1"),
+        pending: one("p1"),
+        rejected: one("r1"),
+        ..KeyLists::default()
+    };
     assert_eq!(lists, expected);
 }
 
