@@ -17,6 +17,7 @@ mod peers;
 mod presence;
 mod reactor;
 mod recorded;
+mod salt;
 mod spool;
 mod store;
 mod swarm;

@@ -79,3 +79,23 @@ fn the_lists_of_keys_move_with_the_root_and_limits_are_checked() {
         assert!(error.contains("master:1:") && error.contains(wrong.split(':').next().unwrap()), "{error}");
     }
 }
+
+#[test]
+fn the_salt_listener_is_off_until_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "keysize: 4096\n");
+    assert!(load(dir.path()).unwrap().salt.is_none());
+    write(dir.path(), "master", "id: m\nroot_dir: /tmp/h\nsalt_listener: true\nrequest_server_ttl: 30\n");
+    let salt = load(dir.path()).unwrap().salt.unwrap();
+    assert_eq!(
+        (salt.keysize, salt.key_life, salt.request_ttl),
+        (2048, Duration::from_secs(86_400), Duration::from_secs(30))
+    );
+    assert!(salt.signing.is_some() && salt.rotate && salt.auth_events && !salt.filtering && !salt.revoke);
+    assert_eq!(salt.cachedir, std::path::Path::new("/tmp/h/var/cache/halite/master"));
+    write(dir.path(), "master", "salt_listener: true\nsign_pub_messages: false\n");
+    assert!(load(dir.path()).unwrap().salt.unwrap().signing.is_none());
+    write(dir.path(), "master", "salt_listener: true\npublish_signing_algorithm: MD5\n");
+    let error = load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("master:2:") && error.contains("publish_signing_algorithm"), "{error}");
+}

@@ -12,8 +12,10 @@ use transport::{ConnId, LinkSender};
 
 /// How many connections may have proven nothing yet; beyond, the one that came first is closed.
 const MAX_UNPROVEN: usize = 16_384;
-/// How many bytes of complete requests may be worked on at a time; a peer that comes beyond is closed and asks again.
-const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// How many bytes of complete requests may be worked on at a time, of large ones and of others; a peer that comes beyond
+/// is closed and asks again. Apart, so that nobody's large garbage takes the place of small requests.
+const MAX_LARGE_BYTES: usize = 256 * 1024 * 1024;
+const MAX_SMALL_BYTES: usize = 128 * 1024 * 1024;
 /// The unit of that.
 const UNIT: usize = 1_024;
 /// From this size on a request is opened on a blocking thread.
@@ -25,7 +27,8 @@ const LARGE_AT_ONCE: usize = 2;
 #[derive(Clone)]
 pub(super) struct Peers {
     unproven: Arc<Mutex<BTreeMap<u64, LinkSender>>>,
-    room: Arc<Semaphore>,
+    small_room: Arc<Semaphore>,
+    large_room: Arc<Semaphore>,
     large: Arc<Semaphore>,
     crowded_out: Arc<AtomicU64>,
 }
@@ -34,7 +37,8 @@ impl Default for Peers {
     fn default() -> Peers {
         Peers {
             unproven: Arc::default(),
-            room: Arc::new(Semaphore::new(MAX_BYTES / UNIT)),
+            small_room: Arc::new(Semaphore::new(MAX_SMALL_BYTES / UNIT)),
+            large_room: Arc::new(Semaphore::new(MAX_LARGE_BYTES / UNIT)),
             large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             crowded_out: Arc::default(),
         }
@@ -65,7 +69,8 @@ impl Peers {
     /// Gives room for a complete request; none if too much is being worked on.
     pub(super) fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(units).ok();
+        let room = if bytes > LARGE { &self.large_room } else { &self.small_room };
+        let room = Arc::clone(room).try_acquire_many_owned(units).ok();
         if room.is_none() {
             self.crowd_out("bytes of requests");
         }

@@ -173,6 +173,8 @@ pub(super) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn address(last: u8) -> IpAddr {
@@ -204,15 +206,11 @@ mod tests {
     async fn a_turn_is_given_on_also_past_those_who_left() {
         let pool = Pool::new(1);
         let first = pool.turn(Lane::Established).await.unwrap();
-        let gone = Box::pin(pool.turn(Lane::Login(address(1))));
-        let mut gone = Some(gone);
-        let polled = futures_util::poll!(gone.as_mut().unwrap());
-        assert!(polled.is_pending());
-        gone = None;
-        assert!(gone.is_none());
-        let waits = pool.turn(Lane::Login(address(2)));
-        let mut waits = Box::pin(waits);
-        assert!(futures_util::poll!(&mut waits).is_pending());
+        let mut gone = Box::pin(pool.turn(Lane::Login(address(1))));
+        assert!((&mut gone).now_or_never().is_none());
+        drop(gone);
+        let mut waits = Box::pin(pool.turn(Lane::Login(address(2))));
+        assert!((&mut waits).now_or_never().is_none());
         drop(first);
         let second = waits.await.unwrap();
         drop(second);

@@ -72,6 +72,12 @@ impl Subscribers {
         self.lock().remove(&conn);
     }
 
+    /// Returns how many subscriptions there are.
+    #[cfg(test)]
+    pub(super) fn topics(&self) -> usize {
+        self.lock().values().map(|subscriber| subscriber.topics.len()).sum()
+    }
+
     /// Sends a message to everybody who wants what its first frame begins with. One that does not read fast enough is
     /// closed: it comes back, and finds out at once that it was away.
     fn send(&self, frames: Vec<Bytes>) -> usize {

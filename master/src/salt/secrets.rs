@@ -90,6 +90,12 @@ impl Secrets {
         self.current.load_full()
     }
 
+    /// Returns how old the shared key is. Blocks for a moment.
+    pub(super) fn age(&self) -> Duration {
+        let made = std::fs::metadata(&self.aes_path).and_then(|known| known.modified());
+        made.ok().and_then(|made| made.elapsed().ok()).unwrap_or_default()
+    }
+
     /// Replaces the shared key. Blocks.
     pub(super) fn rotate(&self) -> Result<(), FileError> {
         let shared = SharedKey(new_key(&self.aes_path)?);

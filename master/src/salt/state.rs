@@ -11,8 +11,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct SaltState {
     /// How long a key lives; zero for ever.
     life: Duration,
-    /// Since when the present key is in use.
-    since: Instant,
+    /// When the present key is too old, if ever.
+    old_at: Option<Instant>,
     /// When a key was last replaced for somebody who lost its rights.
     replaced: Option<Instant>,
     /// Somebody who has lost its rights still knows the key.
@@ -21,8 +21,9 @@ pub(super) struct SaltState {
 
 impl SaltState {
     /// Begins with a key that is this old.
-    pub(super) fn new(life: Duration, since: Instant) -> SaltState {
-        SaltState { life, since, replaced: None, wanted: false }
+    pub(super) fn new(life: Duration, age: Duration, now: Instant) -> SaltState {
+        let old_at = (!life.is_zero()).then(|| now + life.saturating_sub(age));
+        SaltState { life, old_at, replaced: None, wanted: false }
     }
 
     /// Notes that somebody who knows the key has lost its rights.
@@ -32,20 +33,19 @@ impl SaltState {
 
     /// Tells whether the key is to be replaced now; the caller does so.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let old = !self.life.is_zero() && now.duration_since(self.since) >= self.life;
+        let old = self.old_at.is_some_and(|at| at <= now);
         let paused = self.replaced.is_some_and(|replaced| now.duration_since(replaced) < PAUSE);
         if !old && (!self.wanted || paused) {
             return false;
         }
-        (self.since, self.replaced, self.wanted) = (now, Some(now), false);
+        *self = SaltState { replaced: Some(now), ..SaltState::new(self.life, Duration::ZERO, now) };
         true
     }
 
     /// Returns when to look again at the latest, if there is anything to wait for.
     pub(super) fn look_at(&self) -> Option<Instant> {
         let paused = self.replaced.filter(|_| self.wanted).map(|replaced| replaced + PAUSE);
-        let old = (!self.life.is_zero()).then(|| self.since + self.life);
-        paused.into_iter().chain(old).min()
+        paused.into_iter().chain(self.old_at).min()
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_lost_right_replaces_the_key_at_once_then_at_most_once_a_minute() {
         let start = Instant::now();
-        let mut state = SaltState::new(Duration::ZERO, start);
+        let mut state = SaltState::new(Duration::ZERO, 10 * PAUSE, start);
         assert!(!state.is_due(start) && state.look_at().is_none());
         state.revoked();
         assert!(state.is_due(start), "at once");
@@ -72,9 +72,10 @@ mod tests {
     fn a_key_has_an_age() {
         let start = Instant::now();
         let day = Duration::from_secs(86_400);
-        let mut state = SaltState::new(day, start);
-        assert!(!state.is_due(start + day - Duration::from_secs(1)));
-        assert!(state.is_due(start + day));
-        assert_eq!(state.look_at(), Some(start + 2 * day));
+        let mut state = SaltState::new(day, PAUSE, start);
+        assert!(!state.is_due(start + day - 2 * PAUSE), "what it has lived before a restart counts");
+        assert!(state.is_due(start + day - PAUSE));
+        assert_eq!(state.look_at(), Some(start + 2 * day - PAUSE));
+        assert!(SaltState::new(day, 2 * day, start).is_due(start));
     }
 }

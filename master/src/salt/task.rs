@@ -35,7 +35,7 @@ enum SaltInput {
 
 impl SaltTask {
     pub(super) fn new(salt: Salt, publications: mpsc::Receiver<SaltJob>) -> SaltTask {
-        let state = SaltState::new(salt.inner.config.key_life, Instant::now());
+        let state = SaltState::new(salt.inner.config.key_life, salt.inner.secrets.age(), Instant::now());
         let changes = salt.inner.parts.keys.watch_changes();
         SaltTask { salt, state, publications, changes }
     }
@@ -70,14 +70,18 @@ impl SaltTask {
 
     /// Takes everything from a minion that has lost its rights.
     async fn changed(&mut self, change: &KeyChange) {
-        let lost = change.from == Some(KeyState::Accepted) && change.to != Some(KeyState::Accepted);
-        if !lost || !matches!(change.key, PublicKey::Rsa(_)) {
+        let was_accepted = change.from == Some(KeyState::Accepted);
+        let is_rsa = matches!(change.key, PublicKey::Rsa(_));
+        let lost = was_accepted && change.to != Some(KeyState::Accepted) && is_rsa;
+        // A native key took the place of an RSA key: the same host, which is no Salt minion any more.
+        let upgraded = was_accepted && change.to == Some(KeyState::Accepted) && !is_rsa;
+        if !lost && !upgraded {
             return;
         }
         self.salt.inner.minions.forget(&change.id);
         let (salt, id) = (self.salt.clone(), change.id.clone());
         compute(move || salt.inner.secrets.close_session(&id)).await;
-        if self.salt.inner.config.rotate {
+        if lost && self.salt.inner.config.rotate {
             self.state.revoked();
         }
     }
