@@ -29,6 +29,7 @@ use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
 use crate::local::{self, Local};
 use crate::local_bus::LocalBus;
 use crate::modules::{NotDone, Reload};
+use crate::pillar::Pillar;
 use crate::spool::{self, Keeper};
 
 /// How often the configuration's files are looked at: a few `stat` calls.
@@ -155,6 +156,7 @@ impl Daemon {
         let beacons = Beacons::new(config.id.clone(), configured(&config));
         let (reload, reloads) = mpsc::channel(RELOADS);
         let reload: Arc<dyn Reload> = Arc::new(Reloads(reload));
+        let pillar = Pillar::default();
         let parts = executor::Parts {
             id: config.id.to_string(),
             config: options.clone(),
@@ -162,6 +164,8 @@ impl Daemon {
             events: Arc::clone(&events),
             beacons: Arc::new(beacons.clone()),
             reload: Arc::clone(&reload),
+            master: link.master(),
+            pillar: pillar.clone(),
             returns: Intake::returns(link.clone(), jids.clone()),
             limit: return_limit(&config),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
@@ -172,6 +176,7 @@ impl Daemon {
         let (id, link_of_jobs) = (config.id.clone(), link.clone());
         let intake = IntakeParts { id, grains, executor: executor.clone(), jids, link: link_of_jobs };
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
+        let told = follow_pillar(&pillar, &link, &options, &grains_sender);
         let beacons_task = beacons.spawn(beacon_parts(&config, &link, &executor));
         let parts = local::Parts {
             id: config.id.to_string(),
@@ -181,10 +186,13 @@ impl Daemon {
             events,
             beacons: Arc::new(beacons.clone()),
             reload,
+            master: link.master(),
+            pillar: pillar.clone(),
             bus,
         };
         let (local, local_task) = open_local(&config, parts);
-        let mut started = vec![("health", tell_health(&config, &link)), ("link", link_task), ("intake", intake_task)];
+        let mut started = vec![("health", tell_health(&config, &link)), ("pillar", told)];
+        started.extend([("link", link_task), ("intake", intake_task)]);
         started.extend([("executor", executor_task), ("beacons", beacons_task)]);
         started.extend(local_task.map(|task| ("local", task)));
         let (options, grains) = (options_sender, grains_sender);
@@ -285,7 +293,8 @@ impl Daemon {
         join_part(link_task, PART_GRACE).await;
         join_part(intake, PART_GRACE).await;
         drop(link);
-        // It ends with the link, of which it tells.
+        // They end with the link: what asks for the pillar, and what tells of the link.
+        join_part(started.pop(), PART_GRACE).await;
         join_part(started.pop(), PART_GRACE).await;
         let waited = tokio::task::spawn_blocking(move || jids_thread.join());
         if !matches!(timeout(PART_GRACE, waited).await, Ok(Ok(Ok(())))) {
@@ -326,6 +335,17 @@ fn open_spool(config: &Config, mut owed: Owed) -> anyhow::Result<(Keeper, Owed)>
 /// Has the outside told how the link stands, from now until it ends.
 fn tell_health(config: &Config, link: &Link) -> JoinHandle<()> {
     tokio::spawn(health::tell(config.sock_dir.clone(), config.master.clone(), link.status()))
+}
+
+/// Has the pillar asked for at each session.
+fn follow_pillar(
+    pillar: &Pillar,
+    link: &Link,
+    options: &watch::Receiver<Arc<Map>>,
+    grains: &watch::Sender<Arc<Map>>,
+) -> JoinHandle<()> {
+    let (options, grains) = (options.clone(), grains.subscribe());
+    pillar.follow(link.master(), link.status(), move || (options.borrow().clone(), grains.borrow().clone()))
 }
 
 fn limits(config: &Config) -> Limits {

@@ -242,6 +242,7 @@ async fn execute(config: &Config, call: &Call, link: Option<Link>) -> anyhow::Re
         let mut cx = ModuleContext::offline(config.id.as_str(), Arc::new(config.options.clone()), Arc::new(grains));
         if let Some(link) = link {
             cx.events = link.events(config.id.clone(), None);
+            cx.master = link.master();
         }
         cx.beacons = Arc::new(beacons::Offline { id: config.id.clone(), beacons: config.beacons.clone() });
         cx.job = job(&call, SystemTime::now());

@@ -17,7 +17,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::modules::{BeaconRoom, EventSink, Jobs, Reload};
+use crate::modules::{BeaconRoom, EventSink, Jobs, MasterRequests, Reload};
+use crate::pillar::Pillar;
 use state::ExecutorState;
 use task::ExecutorTask;
 
@@ -54,6 +55,10 @@ pub struct Parts {
     pub beacons: Arc<dyn BeaconRoom>,
     /// Has the configuration read anew.
     pub reload: Arc<dyn Reload>,
+    /// The master, for what functions ask it.
+    pub master: Arc<dyn MasterRequests>,
+    /// The pillar, as it is now.
+    pub pillar: Pillar,
     /// Where returns go.
     pub returns: Arc<dyn ReturnSink>,
     /// What becomes of over-long returns.

@@ -140,6 +140,8 @@ impl ExecutorTask {
             events: Arc::clone(&parts.events),
             beacons: Arc::clone(&parts.beacons),
             reload: Arc::clone(&parts.reload),
+            master: Arc::clone(&parts.master),
+            pillar: parts.pillar.clone(),
             job: JobInfo { jid: job.jid.clone(), user: job.user.clone(), publication: job.publication() },
             control,
             deadline: Some(deadline),

@@ -1,7 +1,8 @@
 //! What `executor` promises, tested.
 
 use super::*;
-use crate::modules::{NoBeacons, NoEvents, NoReload, Stop};
+use crate::modules::{NoBeacons, NoEvents, NoMaster, NoReload, Stop};
+use crate::pillar::Pillar;
 use proto::map;
 use proto::value::{MapExt, Value};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ impl Scene {
             events: Arc::new(NoEvents),
             beacons: Arc::new(NoBeacons),
             reload: Arc::new(NoReload),
+            master: Arc::new(NoMaster),
+            pillar: Pillar::default(),
             returns: Arc::new(Inbox(sender)),
             limit: Limit { max_return_size: 1_000, folder: folder.path().join("returns") },
             program: PathBuf::from("halite-minion"),

@@ -1,7 +1,7 @@
 //! The link to the master: connects, opens a session, keeps it, and carries events, returns and jobs over it.
 //!
 //! [`Link`] is the handle. `state.rs` has the order of a session, `task.rs` the loop, `connect.rs` the first contact
-//! (with `trust.rs` and `keys.rs`), `pump.rs` one connection. What is sent goes through the spool and stays there until the
+//! (with `trust.rs` and `keys.rs`), `pump.rs` one connection, `ask.rs` what functions ask. What is sent goes through the spool and stays there until the
 //! master has it in its log. A link never gives up: it comes back with jittered back-off whatever happened.
 
 use std::sync::Arc;
@@ -14,17 +14,18 @@ use proto::message::event::EventItem;
 use proto::message::{Kind, Publish, SessionState};
 use proto::msgpack;
 use proto::tag::Tag;
-use proto::value::Map;
+use proto::value::{Map, Value};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::jids::Jids;
 use crate::local_bus::LocalBus;
-use crate::modules::{EventSink, NoDaemon, NotDone, SendError};
+use crate::modules::{AskError, EventSink, MasterRequests, NoDaemon, NotDone, SendError};
 use crate::spool::{self, Keeper, SpoolError};
 use task::LinkTask;
 
+mod ask;
 mod connect;
 mod intake;
 pub mod keys;
@@ -110,6 +111,7 @@ enum Note {
 /// What a handle asks of the loop.
 #[derive(Debug)]
 enum Request {
+    Ask(ask::Question),
     Event { item: EventItem, told: Option<SyncSender<Result<(), SpoolError>>> },
     Grains(Bytes),
     NoMatch(Jid),
@@ -218,6 +220,11 @@ impl Link {
         Arc::new(Events { link: self.clone(), id, bus })
     }
 
+    /// Returns the way in which functions ask the master.
+    pub fn master(&self) -> Arc<dyn MasterRequests> {
+        Arc::new(Requests { link: self.clone() })
+    }
+
     async fn offer_return(&self, load: Map, jid: Option<Jid>, note: Option<Note>) -> Result<(), SpoolError> {
         let (taken, answer) = oneshot::channel();
         self.requests.send(Request::Return { load, jid, note, taken }).await.map_err(|_| SpoolError::Stopped)?;
@@ -265,6 +272,33 @@ impl EventSink for Events {
     fn fire_local(&self, tag: &str, data: Map) -> Result<(), NotDone> {
         let Some(bus) = &self.bus else { return Err(NoDaemon.into()) };
         bus.fire(tag, data).map_err(|error| NotDone::Refused(error.to_string()))
+    }
+}
+
+/// The requests of functions.
+struct Requests {
+    link: Link,
+}
+
+impl MasterRequests for Requests {
+    fn ask(&self, cmd: &str, fields: Map, wait: Duration) -> Result<Value, AskError> {
+        let until = Instant::now() + wait;
+        let (answer, answered) = sync_channel(1);
+        let mut request = Request::Ask(ask::Question { cmd: cmd.to_owned(), fields, until, answer });
+        // The queue to the loop is full only for a moment.
+        while let Err(refused) = self.link.requests.try_send(request) {
+            match refused {
+                mpsc::error::TrySendError::Closed(_) => return Err(AskError::NotConnected),
+                mpsc::error::TrySendError::Full(_) if Instant::now() >= until => return Err(AskError::NoAnswer),
+                mpsc::error::TrySendError::Full(again) => request = again,
+            }
+            std::thread::sleep(RETRY);
+        }
+        match answered.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(answer) => answer,
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(AskError::NotConnected),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(AskError::NoAnswer),
+        }
     }
 }
 

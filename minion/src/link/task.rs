@@ -15,6 +15,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
 use transport::LinkSender;
 
+use super::ask::{self, Asked, Question};
 use super::connect::{DialError, Target};
 use super::intake::unix_ms;
 use super::pump::{self, Socket, Wire, WireEvent};
@@ -22,6 +23,7 @@ use super::state::{Failure, LinkInput, LinkOutput, LinkState};
 use super::words::{chain, explain, log_refusal};
 use super::{LinkStatus, Note, Request};
 use crate::jids::Jids;
+use crate::modules::AskError;
 use crate::spool::{Exchange, Exchanged, Flow, Item, SpoolError, Window};
 
 /// Requests taken in one turn, so that events that wait together go as one load.
@@ -63,6 +65,7 @@ pub(super) struct LinkTask {
     stop_by: Option<Instant>,
     /// How far this host's clock is ahead of the master's, in milliseconds.
     ahead_ms: i64,
+    asked: Asked,
 }
 
 /// One of the two connections as the loop sees it.
@@ -118,6 +121,7 @@ impl LinkTask {
             told: String::new(),
             stop_by: None,
             ahead_ms: 0,
+            asked: Asked::default(),
         }
     }
 
@@ -188,6 +192,7 @@ impl LinkTask {
 
     fn request(&mut self, request: Request) {
         match request {
+            Request::Ask(question) => self.ask(question),
             Request::Event { item, told } => {
                 if let Err((error, note)) = self.window.push_event(item, told.map(Note::Event)) {
                     debug!(%error, "event not taken");
@@ -211,6 +216,16 @@ impl LinkTask {
                 self.window.push_return(Item::Return { load, jid, note, taken });
             }
             Request::Stop => self.stop_by = Some(Instant::now() + STOP_GRACE),
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        if !self.state.is_open() {
+            return ask::tell(&question.answer, Err(AskError::NotConnected));
+        }
+        let seq = self.state.next_seq();
+        if let Some(load) = self.asked.ask(seq, question, Instant::now()) {
+            self.send_bytes(load);
         }
     }
 
@@ -302,7 +317,10 @@ impl LinkTask {
     fn perform(&mut self, output: LinkOutput) {
         match output {
             LinkOutput::Acked(at) => self.acked(at),
-            LinkOutput::Close => self.close(),
+            LinkOutput::Close => {
+                self.asked.lost();
+                self.close();
+            }
             LinkOutput::CloseSub => close(&mut self.sub),
             LinkOutput::ConnectDealer => self.connect(Socket::Dealer),
             LinkOutput::ConnectSub => self.connect(Socket::Sub),
@@ -315,7 +333,7 @@ impl LinkTask {
             LinkOutput::Jobs(jobs) => jobs.into_iter().for_each(|job| self.missed(job)),
             LinkOutput::Limbo(welcome) => self.limbo(welcome),
             LinkOutput::Live { session } => self.live(session),
-            LinkOutput::Reply(reply) => log_refusal(&reply),
+            LinkOutput::Reply(reply) => self.asked.answer(reply).iter().for_each(log_refusal),
             LinkOutput::SendJobsSince { seq, serial } => self.send(&WireRequest::JobsSince { seq, serial }),
             LinkOutput::SendSession { seq } => self.send_session(seq),
         }

@@ -15,6 +15,7 @@ use transport::{
 use super::*;
 use crate::executor::{Executor, Limit, Limits, Parts as ExecutorParts};
 use crate::modules::{NoBeacons, NoReload};
+use crate::pillar::Pillar;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -345,6 +346,8 @@ fn executor(link: &Link, id: &MinionId, jids: Jids, folder: &std::path::Path) ->
         events: link.events(id.clone(), Some(LocalBus::default())),
         beacons: Arc::new(NoBeacons),
         reload: Arc::new(NoReload),
+        master: link.master(),
+        pillar: Pillar::default(),
         returns: Intake::returns(link.clone(), jids),
         limit: Limit { max_return_size: 1 << 20, folder: folder.join("returns") },
         program: "halite-minion".into(),

@@ -18,7 +18,8 @@ use super::socket::{self, BindError, SOCKET_NAME};
 use super::wire::{self, Answer, MAX_MESSAGE, MAX_REQUEST, Request};
 use crate::executor::{self, Done};
 use crate::local_bus::{LocalBus, Received};
-use crate::modules::{BeaconRoom, EventSink, Jobs, ModuleContext, Reload, ServedBy, served_by};
+use crate::modules::{BeaconRoom, EventSink, Jobs, MasterRequests, ModuleContext, Reload, ServedBy, served_by};
+use crate::pillar::Pillar;
 
 /// Connections that are served at once; more wait in the kernel until one ends.
 const MAX_CONNECTIONS: usize = 16;
@@ -49,6 +50,10 @@ pub struct Parts {
     pub beacons: Arc<dyn BeaconRoom>,
     /// Has the configuration read anew.
     pub reload: Arc<dyn Reload>,
+    /// The master.
+    pub master: Arc<dyn MasterRequests>,
+    /// The pillar, as it is now.
+    pub pillar: Pillar,
     /// The bus whose events are sent to listeners.
     pub bus: LocalBus,
 }
@@ -157,6 +162,8 @@ fn context(parts: &Parts) -> ModuleContext {
         events: Arc::clone(&parts.events),
         beacons: Arc::clone(&parts.beacons),
         reload: Arc::clone(&parts.reload),
+        master: Arc::clone(&parts.master),
+        pillar: parts.pillar.clone(),
         deadline: Some(Instant::now() + CALL_DEADLINE),
         ..ModuleContext::offline(&parts.id, config, grains)
     }
@@ -198,7 +205,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Overrides};
     use crate::local::{Followed, Follower, LocalError, call};
-    use crate::modules::{NoBeacons, NoDaemon, NoJobs, NoReload, NotDone, SendError};
+    use crate::modules::{NoBeacons, NoDaemon, NoJobs, NoMaster, NoReload, NotDone, SendError};
 
     /// Fires on a bus and sends nothing.
     struct Bus(LocalBus);
@@ -240,6 +247,8 @@ mod tests {
                 events: Arc::new(Bus(self.bus.clone())),
                 beacons: Arc::new(NoBeacons),
                 reload: Arc::new(NoReload),
+                master: Arc::new(NoMaster),
+                pillar: Pillar::default(),
                 bus: self.bus.clone(),
             };
             Local::spawn(&self.config.sock_dir, parts).unwrap().0

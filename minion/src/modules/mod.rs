@@ -14,6 +14,7 @@ use thiserror::Error;
 pub use crate::executor::control::{Control, SIGKILL, SIGTERM, Stop};
 // What the executor lends to modules that run programs.
 use crate::executor::{process, runas};
+use crate::pillar::Pillar;
 
 mod args;
 mod beacons;
@@ -37,8 +38,8 @@ mod test;
 
 pub use args::{Args, Fallback, Param, Takes};
 pub use parts::{
-    BeaconRoom, EventSink, Jobs, NoBeacons, NoDaemon, NoEvents, NoJobs, NoReload, NotDone, Reload, SendError, ServedBy,
-    served_by,
+    AskError, BeaconRoom, EventSink, Jobs, MasterRequests, NoBeacons, NoDaemon, NoEvents, NoJobs, NoMaster, NoReload,
+    NotDone, Reload, SendError, ServedBy, served_by,
 };
 
 /// Every module's table of functions, by module name.
@@ -196,6 +197,10 @@ pub struct ModuleContext {
     pub beacons: Arc<dyn BeaconRoom>,
     /// Has the minion read its configuration and grains anew.
     pub reload: Arc<dyn Reload>,
+    /// The master, for what a function has to ask it.
+    pub master: Arc<dyn MasterRequests>,
+    /// What the master says to this minion alone, as it was told last.
+    pub pillar: Pillar,
     /// The job that runs this function.
     pub job: JobInfo,
     /// How the job is stopped, and the process it has started.
@@ -217,6 +222,8 @@ impl ModuleContext {
             events: Arc::new(NoEvents),
             beacons: Arc::new(NoBeacons),
             reload: Arc::new(NoReload),
+            master: Arc::new(NoMaster),
+            pillar: Pillar::default(),
             job: JobInfo::default(),
             control: Arc::new(Control::default()),
             deadline: None,

@@ -157,3 +157,34 @@ impl EventSink for NoEvents {
         Err(NoDaemon.into())
     }
 }
+
+/// The master, as functions ask it: one request, one answer. Whatever wire the minion speaks has one of these.
+pub trait MasterRequests: Send + Sync {
+    /// Asks one command of salt-wire.md §5.2, such as `_serve_file`, and returns Salt's plain reply. `fields` are the
+    /// command's own: what the wire adds (the command's name, the minion's id, a number, a token) is not among them.
+    /// Blocks, for `wait` at most.
+    fn ask(&self, cmd: &str, fields: Map, wait: Duration) -> Result<Value, AskError>;
+}
+
+/// Why the master gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AskError {
+    /// It did not answer in time.
+    #[error("the master did not answer in time")]
+    NoAnswer,
+    /// There is no session with it.
+    #[error("no connection to the master")]
+    NotConnected,
+    /// It refused.
+    #[error("the master refused: {0}")]
+    Refused(String),
+}
+
+/// No master at all: for calls without one.
+pub struct NoMaster;
+
+impl MasterRequests for NoMaster {
+    fn ask(&self, _cmd: &str, _fields: Map, _wait: Duration) -> Result<Value, AskError> {
+        Err(AskError::NotConnected)
+    }
+}
