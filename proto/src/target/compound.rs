@@ -7,7 +7,7 @@
 //! target means `and not`.
 
 use super::{BadTarget, DELIMITER, Facts, Needs, Target, TgtType, TooHard};
-use crate::value::Value;
+use crate::value::{Map, Value};
 
 /// How deep parentheses may nest: each level is a call.
 const MAX_DEPTH: usize = 64;
@@ -40,8 +40,16 @@ impl Compound {
         self.0.needs()
     }
 
-    pub(super) fn matches(&self, facts: Facts<'_>) -> Result<bool, TooHard> {
-        self.0.matches(facts)
+    pub(super) fn needs_pillar(&self) -> bool {
+        self.0.needs_pillar()
+    }
+
+    pub(super) fn with_exact_pillar(self) -> Compound {
+        Compound(self.0.with_exact_pillar())
+    }
+
+    pub(super) fn matches(&self, facts: Facts<'_>, pillar: &Map) -> Result<bool, TooHard> {
+        self.0.matches(facts, pillar)
     }
 }
 
@@ -54,20 +62,38 @@ impl Node {
         }
     }
 
-    fn matches(&self, facts: Facts<'_>) -> Result<bool, TooHard> {
+    fn needs_pillar(&self) -> bool {
         match self {
-            Node::All(nodes) => first(nodes, facts, false).map(|found| !found),
-            Node::Any(nodes) => first(nodes, facts, true),
-            Node::Not(node) => node.matches(facts).map(|matches| !matches),
-            Node::One(target) => target.matches(facts),
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(Node::needs_pillar),
+            Node::Not(node) => node.needs_pillar(),
+            Node::One(target) => target.needs_pillar(),
+        }
+    }
+
+    fn with_exact_pillar(self) -> Node {
+        let all = |nodes: Vec<Node>| nodes.into_iter().map(Node::with_exact_pillar).collect();
+        match self {
+            Node::All(nodes) => Node::All(all(nodes)),
+            Node::Any(nodes) => Node::Any(all(nodes)),
+            Node::Not(node) => Node::Not(Box::new(node.with_exact_pillar())),
+            Node::One(target) => Node::One(Box::new(target.with_exact_pillar())),
+        }
+    }
+
+    fn matches(&self, facts: Facts<'_>, pillar: &Map) -> Result<bool, TooHard> {
+        match self {
+            Node::All(nodes) => first(nodes, facts, pillar, false).map(|found| !found),
+            Node::Any(nodes) => first(nodes, facts, pillar, true),
+            Node::Not(node) => node.matches(facts, pillar).map(|matches| !matches),
+            Node::One(target) => target.matches_with(facts, pillar),
         }
     }
 }
 
 /// Tells whether one of the nodes gives this answer.
-fn first(nodes: &[Node], facts: Facts<'_>, answer: bool) -> Result<bool, TooHard> {
+fn first(nodes: &[Node], facts: Facts<'_>, pillar: &Map, answer: bool) -> Result<bool, TooHard> {
     for node in nodes {
-        if node.matches(facts)? == answer {
+        if node.matches(facts, pillar)? == answer {
             return Ok(true);
         }
     }
@@ -174,11 +200,12 @@ fn target(word: &str) -> Result<Target, BadTarget> {
         'N' => TgtType::Nodegroup,
         'P' => TgtType::GrainPcre,
         'S' => TgtType::Ipcidr,
-        'I' => return Err(TgtType::parse("pillar").err().unwrap_or(BadTarget::Empty)),
-        'J' => return Err(TgtType::parse("pillar_pcre").err().unwrap_or(BadTarget::Empty)),
+        'I' => TgtType::Pillar,
+        'J' => TgtType::PillarPcre,
         'R' => return Err(TgtType::parse("range").err().unwrap_or(BadTarget::Empty)),
         other => {
-            let what = format!("there is no {other}@; known are E@ G@ L@ N@ P@ S@, and a pattern without a letter");
+            let what =
+                format!("there is no {other}@; known are E@ G@ I@ J@ L@ N@ P@ S@, and a pattern without a letter");
             return Err(BadTarget::Compound { at: 0, word: word.to_owned(), what });
         }
     };

@@ -12,6 +12,7 @@ pub mod ipcidr;
 pub mod list;
 pub mod nodegroup;
 pub mod pcre;
+pub mod pillar;
 mod subdict;
 
 use std::borrow::Cow;
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 
 use crate::value::{Map, MapExt, Value};
 
-/// What separates the parts of a grain target, unless another delimiter is asked for.
+/// What separates the parts of a grain or pillar target, unless another delimiter is asked for.
 pub const DELIMITER: &str = ":";
 
 /// The longest expression, in bytes; lists apart, which a publication's own limit bounds. A compound of some thousand
@@ -45,10 +46,16 @@ pub enum TgtType {
     Nodegroup,
     /// A regular expression over the id.
     Pcre,
+    /// A value of the pillar and a shell-style pattern.
+    Pillar,
+    /// A value of the pillar, exactly.
+    PillarExact,
+    /// A value of the pillar and a regular expression.
+    PillarPcre,
 }
 
 /// All types, by the names of the wire.
-const TYPES: [TgtType; 8] = [
+const TYPES: [TgtType; 11] = [
     TgtType::Compound,
     TgtType::Glob,
     TgtType::Grain,
@@ -57,17 +64,13 @@ const TYPES: [TgtType; 8] = [
     TgtType::List,
     TgtType::Nodegroup,
     TgtType::Pcre,
+    TgtType::Pillar,
+    TgtType::PillarExact,
+    TgtType::PillarPcre,
 ];
 
 /// Types that Salt has and this version has not, each with the reason.
-const UNSUPPORTED: [(&str, &str); 4] = [
-    ("pillar", NO_PILLAR),
-    ("pillar_exact", NO_PILLAR),
-    ("pillar_pcre", NO_PILLAR),
-    ("range", "there is no range server to ask; use a list or a nodegroup"),
-];
-
-const NO_PILLAR: &str = "this version has no pillar; use a grain or a nodegroup";
+const UNSUPPORTED: [(&str, &str); 1] = [("range", "there is no range server to ask; use a list or a nodegroup")];
 
 /// What can be wrong with a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +96,8 @@ pub enum BadTarget {
     /// The target is empty.
     #[error("the target is empty; use '*' for all minions")]
     Empty,
-    /// A grain target does not say which grain or which pattern.
-    #[error("{text:?} is no grain target: write GRAIN{delimiter}PATTERN, os{delimiter}Debian")]
+    /// A grain or pillar target does not say which value or which pattern.
+    #[error("{text:?} is no grain or pillar target: write NAME{delimiter}PATTERN, os{delimiter}Debian")]
     NoPattern {
         /// What was given.
         text: String,
@@ -209,6 +212,9 @@ impl TgtType {
             TgtType::List => "list",
             TgtType::Nodegroup => "nodegroup",
             TgtType::Pcre => "pcre",
+            TgtType::Pillar => "pillar",
+            TgtType::PillarExact => "pillar_exact",
+            TgtType::PillarPcre => "pillar_pcre",
         }
     }
 }
@@ -231,6 +237,8 @@ pub enum Target {
     List(Vec<String>),
     /// Ids that match a regular expression.
     Pcre(pcre::Pcre),
+    /// Minions whose pillar has a value.
+    Pillar(subdict::Subdict),
 }
 
 impl Target {
@@ -268,6 +276,9 @@ impl Target {
             // The master has expanded it before anybody reads it.
             TgtType::Nodegroup => Err(nodegroup::BadNodegroup::NotExpanded.into()),
             TgtType::Pcre => pcre::Pcre::parse(&text).map(Target::Pcre),
+            TgtType::Pillar => grain::parse(&text, delimiter).map(Target::Pillar),
+            TgtType::PillarExact => pillar::parse_exact(&text, delimiter).map(Target::Pillar),
+            TgtType::PillarPcre => grain_pcre::parse(&text, delimiter).map(Target::Pillar),
         }
     }
 
@@ -277,19 +288,44 @@ impl Target {
             Target::Compound(compound) => compound.needs(),
             Target::Grain(subdict) => subdict.needs(),
             Target::Ipcidr(cidr) => cidr.needs(),
-            Target::Glob(_) | Target::List(_) | Target::Pcre(_) => Needs::nothing(),
+            Target::Glob(_) | Target::List(_) | Target::Pcre(_) | Target::Pillar(_) => Needs::nothing(),
         }
     }
 
-    /// Tells whether a minion is meant.
-    pub fn matches(&self, facts: Facts<'_>) -> Result<bool, TooHard> {
+    /// Tells whether [`Target::matches_with`] has to see the pillar.
+    pub fn needs_pillar(&self) -> bool {
         match self {
-            Target::Compound(compound) => compound.matches(facts),
+            Target::Compound(compound) => compound.needs_pillar(),
+            Target::Pillar(_) => true,
+            Target::Glob(_) | Target::Grain(_) | Target::Ipcidr(_) | Target::List(_) | Target::Pcre(_) => false,
+        }
+    }
+
+    /// Returns the target with each pillar compared exactly, as one minion's look at others' pillars must be: a pattern
+    /// would let it guess their values letter by letter.
+    pub fn with_exact_pillar(self) -> Target {
+        match self {
+            Target::Compound(compound) => Target::Compound(compound.with_exact_pillar()),
+            Target::Pillar(subdict) => Target::Pillar(subdict.into_exact()),
+            other => other,
+        }
+    }
+
+    /// Tells whether a minion is meant whose pillar is not known, or does not matter.
+    pub fn matches(&self, facts: Facts<'_>) -> Result<bool, TooHard> {
+        self.matches_with(facts, &Map::new())
+    }
+
+    /// Tells whether a minion is meant.
+    pub fn matches_with(&self, facts: Facts<'_>, pillar: &Map) -> Result<bool, TooHard> {
+        match self {
+            Target::Compound(compound) => compound.matches(facts, pillar),
             Target::Glob(glob) => Ok(glob.matches(facts.id)),
             Target::Grain(subdict) => subdict.matches(facts.grains),
             Target::Ipcidr(cidr) => Ok(cidr.matches(facts.grains)),
             Target::List(ids) => Ok(ids.iter().any(|listed| listed == facts.id)),
             Target::Pcre(pcre) => pcre.matches(facts.id),
+            Target::Pillar(subdict) => subdict.matches(pillar),
         }
     }
 }

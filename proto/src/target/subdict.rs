@@ -35,6 +35,8 @@ struct Tail {
 /// How a value is compared with a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Test {
+    /// The text in lower case, and nothing else.
+    Exact(String),
     Glob(Glob),
     Pcre(Pcre),
 }
@@ -65,6 +67,14 @@ impl Subdict {
             Some(error) if tails.iter().all(|tail| tail.test.is_none()) => Err(error),
             _ => Ok(Subdict { parts, tails }),
         }
+    }
+
+    /// Returns the same way with the rest compared exactly.
+    pub(super) fn into_exact(mut self) -> Subdict {
+        for tail in self.tails.iter_mut().skip(1) {
+            tail.test = Some(Test::Exact(tail.text.to_lowercase()));
+        }
+        self
     }
 
     /// Returns the grain that the way begins with, or all if it begins anywhere. Numbers are looked for as numbers too.
@@ -171,6 +181,7 @@ impl Walk<'_> {
         let Some(text) = shown(value) else { return Ok(false) };
         self.spend(1 + text.len().saturating_mul(pattern.len()) / STEP)?;
         match test {
+            Test::Exact(exact) => Ok(text.to_lowercase() == *exact),
             Test::Glob(glob) => Ok(glob.matches(&text.to_lowercase())),
             Test::Pcre(pcre) => pcre.matches(&text),
         }

@@ -157,26 +157,24 @@ fn errors_say_what_and_where() {
     refused("m1 )", "compound", r#"compound target, word 2 (")"): there is no ( that it closes"#);
     refused("( m1 or m2", "compound", r#"compound target, word 5 ("the end"): expected and, or, or )"#);
     refused("( )", "compound", r#"compound target, word 2 (")"): expected a target"#);
-    let unknown = r#"compound target, word 3 ("X@y"): there is no X@; known are E@ G@ L@ N@ P@ S@, and a pattern without a letter"#;
+    let unknown = r#"compound target, word 3 ("X@y"): there is no X@; known are E@ G@ I@ J@ L@ N@ P@ S@, and a pattern without a letter"#;
     refused("m1 or X@y", "compound", unknown);
-    let grain = r#"compound target, word 1 ("G@os"): "os" is no grain target: write GRAIN:PATTERN, os:Debian"#;
+    let grain = r#"compound target, word 1 ("G@os"): "os" is no grain or pillar target: write NAME:PATTERN, os:Debian"#;
     refused("G@os", "compound", grain);
-    let pillar = "targets of type pillar are not supported: this version has no pillar; use a grain or a nodegroup";
-    refused("a:b", "pillar", pillar);
-    refused("I@a:b", "compound", &format!(r#"compound target, word 1 ("I@a:b"): {pillar}"#));
     refused(
         "a",
         "range",
         "targets of type range are not supported: there is no range server to ask; use a list or a nodegroup",
     );
-    let known = "known are compound, glob, grain, grain_pcre, ipcidr, list, nodegroup, pcre";
+    let known =
+        "known are compound, glob, grain, grain_pcre, ipcidr, list, nodegroup, pcre, pillar, pillar_exact, pillar_pcre";
     refused("a", "graim", &format!(r#"there are no targets of type "graim"; {known}"#));
     assert!(who("m(", "pcre", DELIMITER).unwrap_err().starts_with(r#"the regular expression "m(" cannot be used: "#));
     assert!(
         who("role:m(", "grain_pcre", DELIMITER).unwrap_err().starts_with(r#"the regular expression "m(" cannot be"#)
     );
     assert_eq!(who("x:(a:b)", "grain_pcre", DELIMITER), Ok(vec![]));
-    refused("os", "grain", r#""os" is no grain target: write GRAIN:PATTERN, os:Debian"#);
+    refused("os", "grain", r#""os" is no grain or pillar target: write NAME:PATTERN, os:Debian"#);
     refused(&"x".repeat(MAX_EXPRESSION + 1), "pcre", "the target has 65537 bytes; an expression has at most 65536");
     refused("web", "nodegroup", "nodegroups are named by the master's configuration and mean nothing here");
     let nested = format!("{}m1{}", "( ".repeat(65), " )".repeat(65));
