@@ -19,7 +19,7 @@ impl Acl {
     pub fn owner(&self, caller: &Caller) -> Owner {
         match caller.origin {
             Origin::Api { uid, .. } if uid != 0 && uid != self.own_uid => Owner::User(uid),
-            Origin::Api { .. } | Origin::Reactor { .. } => Owner::Anyone,
+            Origin::Api { .. } | Origin::Minion | Origin::Reactor { .. } => Owner::Anyone,
         }
     }
 
@@ -28,6 +28,13 @@ impl Acl {
         let Some(what) = privileged(command) else { return Ok(()) };
         match caller.origin {
             Origin::Reactor { .. } => Ok(()),
+            // What it may publish and run was looked up where it asked; nothing else is asked in its name.
+            Origin::Minion if matches!(command, Command::Publish(_) | Command::Run { .. }) => Ok(()),
+            Origin::Minion => Err(CommandError::NotPermitted {
+                user: caller.user.clone(),
+                what,
+                remedy: "a minion publishes jobs (peer) and runs runners (peer_run), and nothing else".into(),
+            }),
             Origin::Api { uid, .. } if uid == 0 || uid == self.own_uid => Ok(()),
             Origin::Api { .. } => Err(CommandError::NotPermitted {
                 user: caller.user.clone(),

@@ -46,6 +46,8 @@ pub enum Origin {
         /// Its process id, where the kernel tells.
         pid: Option<i32>,
     },
+    /// A minion, as far as the options `peer` and `peer_run` let it.
+    Minion,
     /// A reaction: the chain of causes that led to it, for loop detection.
     Reactor {
         /// How many reactions stand between the first event and this command.
@@ -439,9 +441,13 @@ impl Door {
         }
         let (uid, pid) = match caller.origin {
             Origin::Api { uid, pid } => (Value::from(uid), Value::from(pid)),
-            Origin::Reactor { .. } => (Value::Null, Value::Null),
+            Origin::Minion | Origin::Reactor { .. } => (Value::Null, Value::Null),
         };
-        let origin = if matches!(caller.origin, Origin::Api { .. }) { "api" } else { "reactor" };
+        let origin = match caller.origin {
+            Origin::Api { .. } => "api",
+            Origin::Minion => "minion",
+            Origin::Reactor { .. } => "reactor",
+        };
         let data = map! { "user" => caller.user.as_str(), "origin" => origin, "uid" => uid, "pid" => pid,
         "what" => what, "allowed" => allowed };
         self.rooms.bus.try_fire(Tag::audit(name), &data);

@@ -24,7 +24,9 @@ use crate::config::{self, Config, ConfigWatch};
 use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
+use crate::pillar::Pillars;
 use crate::reactor::Reactor;
+use crate::requests::Requests;
 use crate::salt::{Salt, SaltConfig, SaltParts};
 use crate::sessions::{self, Registry, SessionParts};
 use crate::{SOFTWARE, api, presence};
@@ -175,6 +177,7 @@ fn orphaned(matters: bool) -> CancellationToken {
 struct Master {
     confdir: PathBuf,
     about: About,
+    asked: Requests,
     bus: Bus,
     jobs: Jobs,
     keys: Keys,
@@ -199,6 +202,8 @@ impl Master {
         let (jobs, jobs_task) = Jobs::open(config.jobs.clone(), bus.clone(), keys.clone(), registry.clone())
             .context("failed to open the jobs")?;
         parts.start("jobs", |stop| async move { Ok(jobs_task.run(stop).await?) });
+        let pillars = Pillars::new(config.requests.pillar.clone());
+        jobs.see_pillars(pillars.clone());
         let grains = registry.open_grains(&config.cachedir.join("grains.db"), &keys.accepted_ids());
         parts.start("grains", |stop| async move {
             grains.run(stop).await;
@@ -228,8 +233,10 @@ impl Master {
             presence::run(presence, events, there, stop).await;
             Ok(())
         });
+        let asked = Requests::new(config.requests.clone(), pillars, jobs.clone(), door.clone());
         let needs = SaltParts {
             hello: hello(&config, &keys),
+            asked: asked.clone(),
             bus: bus.clone(),
             jobs: jobs.clone(),
             keys: keys.clone(),
@@ -248,7 +255,7 @@ impl Master {
             watch.run(reload, stop).await;
             Ok(())
         });
-        Ok(Master { confdir: config.confdir, about, bus, jobs, keys, reactor, reloads })
+        Ok(Master { confdir: config.confdir, about, asked, bus, jobs, keys, reactor, reloads })
     }
 
     /// Reads the configuration again. A bad one is told with file and line, and the old one stays.
@@ -268,6 +275,7 @@ impl Master {
         self.keys.reload(loaded.keys).await;
         self.reactor.reload(loaded.reactor).await;
         self.jobs.set_nodegroups(loaded.jobs.nodegroups);
+        self.asked.reload(loaded.requests);
         self.about.warnings.store(Arc::new(loaded.warnings.clone()));
         tracing::info!("configuration reloaded (ports and paths need a restart)");
         self.bus.try_fire(Tag::config("reloaded"), &map! { "warnings" => loaded.warnings.clone() });
@@ -282,7 +290,7 @@ fn start_sessions(
     needs: SaltParts,
     parts: &mut Parts,
 ) -> anyhow::Result<()> {
-    let SaltParts { bus, jobs, keys, registry, hello, .. } = needs.clone();
+    let SaltParts { bus, jobs, keys, registry, hello, asked, .. } = needs.clone();
     let salt = match config.salt.clone() {
         None => None,
         Some(salt) => {
@@ -296,7 +304,7 @@ fn start_sessions(
             Some(salt)
         }
     };
-    let session_parts = SessionParts { bus, jobs, keys, registry, hello, salt, ping: config.ping };
+    let session_parts = SessionParts { bus, jobs, keys, registry, asked: Some(asked), hello, salt, ping: config.ping };
     parts.start("sessions", |stop| async move {
         sessions::serve(requests, publications, session_parts, stop).await;
         Ok(())

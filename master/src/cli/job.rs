@@ -69,7 +69,7 @@ pub(crate) struct JobArgs {
     args: Vec<String>,
     #[command(flatten)]
     target: TargetArgs,
-    /// Separates the parts of a grain target [default: :]
+    /// Separates the parts of a grain or pillar target [default: :]
     #[arg(long, value_name = "TEXT", help_heading = "Target options")]
     delimiter: Option<String>,
 }
@@ -91,11 +91,11 @@ struct TargetArgs {
     /// The target is a grain and a regular expression
     #[arg(short = 'P', long)]
     grain_pcre: bool,
-    /// Not in this version
-    #[arg(short = 'I', long, hide = true)]
+    /// The target is a value of the pillar and a pattern: role:web*
+    #[arg(short = 'I', long)]
     pillar: bool,
-    /// Not in this version
-    #[arg(short = 'J', long, hide = true)]
+    /// The target is a value of the pillar and a regular expression
+    #[arg(short = 'J', long)]
     pillar_pcre: bool,
     /// The target is several targets: G@os:Debian and ( web* or not L@db1,db2 )
     #[arg(short = 'C', long)]

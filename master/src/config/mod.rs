@@ -14,6 +14,7 @@ mod guards;
 mod keys;
 mod known;
 mod log;
+mod requests;
 mod salt;
 mod unit;
 mod watch;
@@ -21,6 +22,7 @@ mod watch;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::target::nodegroup::{BadNodegroup, Nodegroups};
@@ -32,6 +34,7 @@ use crate::jobs::JobsConfig;
 use crate::keys::KeysConfig;
 use crate::presence::PresenceConfig;
 use crate::reactor::ReactorConfig;
+use crate::requests::RequestsConfig;
 use crate::salt::SaltConfig;
 
 pub use watch::ConfigWatch;
@@ -123,6 +126,8 @@ pub struct Config {
     pub presence: PresenceConfig,
     /// The reactor.
     pub reactor: ReactorConfig,
+    /// What minions ask: files, pillar, the mine.
+    pub requests: RequestsConfig,
     /// What is odd but does not stop the master, each with its remedy.
     pub warnings: Vec<String>,
 }
@@ -157,6 +162,8 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     // Salt's `opts` always has it.
     let mut opts = files.options.clone();
     opts.set("id", id.as_str());
+    let around = requests::Around { paths: &paths, opts: &opts, nodegroups: &nodegroups };
+    let requests = requests::read(&options, &around, &mut warnings)?;
     let salt = salt::read(&options, &paths, &id, &opts)?;
     Ok(Config {
         confdir: confdir.to_owned(),
@@ -180,12 +187,13 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         },
         reactor: ReactorConfig {
             rules,
-            file_roots: file_roots(&options)?,
+            file_roots: Arc::new(requests::roots(&options, "file_roots", "/srv/salt")?),
             max_age: options.seconds("reactor_max_age", 600)?,
             guards: guards::read(&options)?,
             path: paths.cachedir.join("reactor.db"),
             opts,
         },
+        requests,
         salt,
         sock_dir: paths.sock_dir,
         cachedir: paths.cachedir,
@@ -391,14 +399,6 @@ impl Options<'_> {
             },
         }
     }
-}
-
-/// The directories of `salt://`, environment `base` (`file_roots`, default `/srv/salt`).
-fn file_roots(options: &Options<'_>) -> Result<Vec<PathBuf>, ConfigError> {
-    let wrong = || options.wrong("file_roots", "a map of environments to lists of directories");
-    let Some(roots) = options.map.at("file_roots") else { return Ok(vec![PathBuf::from("/srv/salt")]) };
-    let base = roots.as_map().ok_or_else(wrong)?.at("base").and_then(Value::as_list).unwrap_or_default();
-    base.iter().map(|dir| dir.as_str().map(PathBuf::from).ok_or_else(wrong)).collect()
 }
 
 /// The groups that targets may name (`nodegroups`). One that makes no sense is a warning: the others work.

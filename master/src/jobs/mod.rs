@@ -12,7 +12,7 @@ mod task;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -23,13 +23,14 @@ use proto::message::Publish;
 use proto::msgpack;
 use proto::tag::Tag;
 use proto::target::nodegroup::Nodegroups;
-use proto::target::{BadTarget, TgtType};
+use proto::target::{BadTarget, Target, TgtType};
 use proto::value::{Map, MapExt, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Batch, Bus, CommitError, NewEvent};
 use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
+use crate::pillar::Pillars;
 use crate::salt::SaltJob;
 use crate::sessions::Registry;
 
@@ -79,6 +80,8 @@ struct Parts {
     keys: Keys,
     registry: Registry,
     nodegroups: ArcSwap<Nodegroups>,
+    /// What minions were told of their pillars, once it is there: targets look at it.
+    pillars: OnceLock<Pillars>,
 }
 
 impl Jobs {
@@ -87,8 +90,31 @@ impl Jobs {
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
         let nodegroups = ArcSwap::from_pointee(config.nodegroups.clone());
-        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups });
+        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, pillars: OnceLock::new() });
         Ok((Jobs { requests, projected, parts }, task))
+    }
+
+    /// Lets targets look at pillars.
+    pub fn see_pillars(&self, pillars: Pillars) {
+        // Set once, at start.
+        let _ = self.parts.pillars.set(pillars);
+    }
+
+    /// Returns the accepted minions that a minion's target means. Pillars are compared exactly: a pattern would let one
+    /// minion guess what another one's says.
+    pub async fn matching(&self, target: TargetText) -> Result<Vec<MinionId>, CommandError> {
+        let target = self.expanded(target)?.parse().map_err(|error| invalid(&error))?.with_exact_pillar();
+        Ok(self.found(target).await?.minions)
+    }
+
+    /// Tells whether a target means this minion. Blocks for a moment.
+    pub fn means_blocking(&self, target: &TargetText, id: &MinionId) -> bool {
+        let parsed = self.expanded(target.clone()).ok().and_then(|target| target.parse().ok());
+        let only = std::slice::from_ref(id);
+        parsed.is_some_and(|target| {
+            recipients::find(&target.with_exact_pillar(), only, &self.known())
+                .is_ok_and(|found| !found.minions.is_empty())
+        })
     }
 
     /// Takes new nodegroups; jobs that are published keep the old ones.
@@ -265,11 +291,19 @@ impl Jobs {
     }
 
     async fn recipients(&self, target: &TargetText) -> Result<Recipients, CommandError> {
-        let target = target.parse().map_err(|error| invalid(&error))?;
+        self.found(target.parse().map_err(|error| invalid(&error))?).await
+    }
+
+    /// Returns where the facts of minions are looked up.
+    fn known(&self) -> impl recipients::Known + use<> {
+        FactsOf { registry: self.parts.registry.clone(), pillars: self.parts.pillars.get().cloned() }
+    }
+
+    async fn found(&self, target: Target) -> Result<Recipients, CommandError> {
         let accepted = self.parts.keys.accepted_ids();
-        let registry = self.parts.registry.clone();
-        let cheap = target.needs().is_nothing();
-        let find = move || recipients::find(&target, &accepted, |id| registry.grains(id));
+        let known = self.known();
+        let cheap = target.needs().is_nothing() && !target.needs_pillar();
+        let find = move || recipients::find(&target, &accepted, &known);
         // Thousands of grains take their time; the async threads have connections to serve.
         let found = if cheap { Ok(find()) } else { tokio::task::spawn_blocking(find).await };
         match found {
@@ -314,6 +348,23 @@ impl Jobs {
             }
             Err(error) => Err(CommandError::Internal(format!("failed to log the job: {error}"))),
         }
+    }
+}
+
+/// What the master knows of its minions.
+struct FactsOf {
+    registry: Registry,
+    pillars: Option<Pillars>,
+}
+
+impl recipients::Known for FactsOf {
+    fn grains(&self, id: &MinionId) -> Option<Bytes> {
+        self.registry.grains(id)
+    }
+
+    fn pillar(&self, id: &MinionId) -> Option<Bytes> {
+        let grains = || msgpack::decode_map(&self.registry.grains(id)?).ok();
+        self.pillars.as_ref()?.known_blocking(id, grains)
     }
 }
 

@@ -26,23 +26,29 @@ pub(super) struct MatchError {
     source: TooHard,
 }
 
-/// Finds the recipients. `accepted` is sorted; `grains` gives what a minion told, encoded. Only those grains that the
-/// target looks at are decoded; those that cannot be are as good as none.
-pub(super) fn find(
-    target: &Target,
-    accepted: &[MinionId],
-    grains: impl Fn(&MinionId) -> Option<Bytes>,
-) -> Result<Recipients, MatchError> {
+/// Where facts about minions come from, encoded.
+pub(super) trait Known {
+    /// Returns what a minion told of itself.
+    fn grains(&self, id: &MinionId) -> Option<Bytes>;
+    /// Returns what it was told.
+    fn pillar(&self, id: &MinionId) -> Option<Bytes>;
+}
+
+/// Finds the recipients. `accepted` is sorted. Only what the target looks at is decoded; what cannot be is as good as
+/// nothing.
+pub(super) fn find(target: &Target, accepted: &[MinionId], known: &dyn Known) -> Result<Recipients, MatchError> {
     if let Target::List(ids) = target {
         return Ok(listed(ids, accepted));
     }
     let needs = target.needs();
     let mut minions = Vec::new();
     for id in accepted {
-        let known = if needs.is_nothing() { None } else { grains(id) };
-        let grains = known.map(|grains| decode(&grains, &needs)).unwrap_or_default();
+        let grains = if needs.is_nothing() { None } else { known.grains(id) };
+        let grains = grains.map(|grains| decode(&grains, &needs)).unwrap_or_default();
+        let pillar = if target.needs_pillar() { known.pillar(id) } else { None };
+        let pillar = pillar.and_then(|pillar| msgpack::decode_map(&pillar).ok()).unwrap_or_default();
         let facts = Facts { id: id.as_str(), grains: &grains };
-        if target.matches(facts).map_err(|source| MatchError { id: id.clone(), source })? {
+        if target.matches_with(facts, &pillar).map_err(|source| MatchError { id: id.clone(), source })? {
             minions.push(id.clone());
         }
     }
@@ -79,16 +85,41 @@ mod tests {
     /// Returns who is meant, and whose grains were looked at.
     fn check(tgt: &str, tgt_type: TgtType, expected: &[&str], decoded: usize) {
         let accepted: Vec<MinionId> = ["db1", "web1", "web2"].map(|id| MinionId::parse(id).unwrap()).into();
-        let looked = RefCell::new(0);
-        let grains = |id: &MinionId| {
-            *looked.borrow_mut() += 1;
+        let known = Three { looked: RefCell::new(0) };
+        let target = Target::parse(&tgt.into(), tgt_type, ":").unwrap();
+        let found = find(&target, &accepted, &known).unwrap();
+        assert_eq!(found.minions.iter().map(MinionId::as_str).collect::<Vec<_>>(), expected, "{tgt}");
+        assert_eq!(*known.looked.borrow(), decoded, "{tgt}");
+    }
+
+    struct Three {
+        looked: RefCell<usize>,
+    }
+
+    impl Known for Three {
+        fn grains(&self, id: &MinionId) -> Option<Bytes> {
+            *self.looked.borrow_mut() += 1;
             let os = if id.as_str() == "web2" { return None } else { "Debian" };
             Some(Bytes::from(msgpack::encode_map(&map! { "os" => os, "id" => id })))
-        };
-        let target = Target::parse(&tgt.into(), tgt_type, ":").unwrap();
-        let found = find(&target, &accepted, grains).unwrap();
-        assert_eq!(found.minions.iter().map(MinionId::as_str).collect::<Vec<_>>(), expected, "{tgt}");
-        assert_eq!(*looked.borrow(), decoded, "{tgt}");
+        }
+
+        fn pillar(&self, id: &MinionId) -> Option<Bytes> {
+            *self.looked.borrow_mut() += 1;
+            (id.as_str() != "web1").then(|| Bytes::from(msgpack::encode_map(&map! { "role" => id })))
+        }
+    }
+
+    /// Knows nothing that can be read.
+    struct Nonsense;
+
+    impl Known for Nonsense {
+        fn grains(&self, _: &MinionId) -> Option<Bytes> {
+            Some(Bytes::from_static(b"\xc1\x00"))
+        }
+
+        fn pillar(&self, _: &MinionId) -> Option<Bytes> {
+            Some(Bytes::from_static(b"\xc1\x00"))
+        }
     }
 
     #[test]
@@ -99,13 +130,15 @@ mod tests {
         check("web* and not web1", TgtType::Compound, &["web2"], 0);
         check("os:debian", TgtType::Grain, &["db1", "web1"], 3);
         check("not G@os:debian or db*", TgtType::Compound, &["db1", "web2"], 3);
+        check("role:web*", TgtType::Pillar, &["web2"], 3);
+        check("I@role:db1 or G@os:debian", TgtType::Compound, &["db1", "web1"], 6);
     }
 
     #[test]
     fn grains_that_cannot_be_read_are_as_good_as_none() {
         let accepted = [MinionId::parse("m1").unwrap()];
         let target = Target::parse(&"os:*".into(), TgtType::Grain, ":").unwrap();
-        let found = find(&target, &accepted, |_| Some(Bytes::from_static(b"\xc1\x00"))).unwrap();
+        let found = find(&target, &accepted, &Nonsense).unwrap();
         assert_eq!(found, Recipients::default());
     }
 }

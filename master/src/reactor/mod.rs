@@ -47,6 +47,7 @@ use tokio::sync::watch;
 
 use crate::bus::Bus;
 use crate::command::CommandError;
+use crate::fileserver::Roots;
 use crate::runners::Ask;
 
 pub use outbox::OpenError;
@@ -65,8 +66,8 @@ const MAX_ADDED: usize = 1_000;
 pub struct ReactorConfig {
     /// Which tags set off which files (`reactor`, default none).
     pub rules: Vec<ReactorEntry>,
-    /// Where `salt://` paths are looked for, in this order (`file_roots`, environment `base`).
-    pub file_roots: Vec<PathBuf>,
+    /// Where `salt://` paths are looked for (`file_roots`).
+    pub file_roots: Arc<Roots>,
     /// How old an event may be after an outage (`reactor_max_age`, seconds, default 600).
     pub max_age: Duration,
     /// What holds a rule back.
@@ -127,7 +128,7 @@ struct Loaded {
     added: Vec<ReactorEntry>,
     guards: Guards,
     max_age: Duration,
-    file_roots: Vec<PathBuf>,
+    file_roots: Arc<Roots>,
     opts: Map,
     grains: Map,
 }

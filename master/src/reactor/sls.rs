@@ -19,6 +19,7 @@ use super::functions::MasterFunctions;
 use super::high::{self, High};
 use super::report::Fault;
 use super::spaces;
+use crate::fileserver::{RelPath, Roots};
 
 /// The largest file that is read.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -143,7 +144,7 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 /// What a file sees: as Salt, `tag`, `data`, `opts`, an empty `pillar`, `saltenv`, and a few functions.
 fn context(loaded: &Loaded, tag: &Tag, data: &Map) -> Context {
-    let roots = loaded.file_roots.clone();
+    let roots = Arc::clone(&loaded.file_roots);
     let loader = move |path: &str| match in_roots(&roots, path).into_iter().next() {
         Some(file) => read(&file).map(Some).map_err(|error| error.to_string()),
         None => Ok(None),
@@ -162,25 +163,23 @@ fn context(loaded: &Loaded, tag: &Tag, data: &Map) -> Context {
 }
 
 /// Finds the files that a path names, sorted.
-pub(super) fn resolve(roots: &[PathBuf], path: &str) -> Vec<PathBuf> {
+pub(super) fn resolve(roots: &Roots, path: &str) -> Vec<PathBuf> {
     if path.starts_with("salt://") { in_roots(roots, path) } else { expand(Path::new("/"), Path::new(path)) }
 }
 
 /// Finds files under the roots; the first root that has any wins. Nothing outside of a root is ever found: neither by
 /// `..` nor by a link.
-fn in_roots(roots: &[PathBuf], path: &str) -> Vec<PathBuf> {
+fn in_roots(roots: &Roots, path: &str) -> Vec<PathBuf> {
     let inner = path.strip_prefix("salt://").unwrap_or(path);
-    let inner = Path::new(inner.split_once("?saltenv=").map_or(inner, |(inner, _)| inner).trim_start_matches('/'));
-    if !inner.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Vec::new();
-    }
+    let (inner, env) = inner.split_once("?saltenv=").unwrap_or((inner, "base"));
+    let Some(inner) = RelPath::parse(inner.trim_start_matches('/')) else { return Vec::new() };
+    let allowed = roots.real(env);
     let under = |root: &PathBuf| {
-        let root = root.canonicalize().ok()?;
-        let mut files = expand(&root, inner);
-        files.retain(|file| file.canonicalize().is_ok_and(|real| real.starts_with(&root)));
+        let mut files = expand(&root.canonicalize().ok()?, inner.as_path());
+        files.retain(|file| Roots::holds(&allowed, file));
         (!files.is_empty()).then_some(files)
     };
-    roots.iter().find_map(under).unwrap_or_default()
+    roots.of(env).unwrap_or_default().iter().find_map(under).unwrap_or_default()
 }
 
 /// Expands a shell-style pattern, folder by folder; `*` does not cross them, and leaves hidden files alone.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::bus::Subscription;
 use crate::command::{Caller, Command, CommandError, Origin, PublishRequest};
+use crate::fileserver::Roots;
 use crate::runners::fake::{self, Asked, FakeDoor, json};
 
 /// The files of the recording, and the seeds' as they are printed.
@@ -27,7 +28,7 @@ fn rules(conf: &str) -> (Vec<ReactorEntry>, Vec<yaml::Warning>) {
 fn config(folder: &Path, conf: &str) -> ReactorConfig {
     ReactorConfig {
         rules: rules(conf).0,
-        file_roots: vec![Path::new(DATA).join("salt"), Path::new(DATA).join("seeds/000")],
+        file_roots: Arc::new(Roots::base(vec![Path::new(DATA).join("salt"), Path::new(DATA).join("seeds/000")])),
         max_age: Duration::from_secs(600),
         guards: GuardsConfig::default(),
         path: folder.join("reactor.db"),

@@ -46,6 +46,7 @@ use crate::bus::Bus;
 use crate::command::Door;
 use crate::jobs::Jobs;
 use crate::keys::{self, Keys, RsaPairError};
+use crate::requests::Requests;
 use crate::sessions::Registry;
 
 pub use config::SaltConfig;
@@ -75,6 +76,8 @@ pub struct SaltParts {
     pub registry: Registry,
     /// All the master can be asked.
     pub door: Door,
+    /// Who answers what minions ask of files, pillar and each other.
+    pub asked: Requests,
     /// What a `hello` is answered.
     pub hello: Arc<HelloReply>,
 }

@@ -2,12 +2,12 @@
 //! sender is `asked.request.get().id`, whatever its load says.
 //!
 //! A new answer is an arm of [`Salt::command`] that returns the value of the reply; it is sealed here. A command that
-//! has no answer in this version falls into the last arms and gets an empty map, as Salt answers what it does not know.
-//! Files, pillar, mine and peer publishing are asked of the master alike on both wires, so their arms only translate.
+//! is not listed is asked of [`Requests`](crate::requests::Requests), which both wires share.
 
 use bytes::Bytes;
+use proto::ids::MinionId;
 use proto::map;
-use proto::salt::command::{Command, Waits};
+use proto::salt::command::Command;
 use proto::salt::crypticle::{Crypticle, OneTimeKey};
 use proto::salt::{pillar, request::MinionRequest};
 use proto::tag::Tag;
@@ -68,29 +68,21 @@ impl Salt {
     async fn command(&self, asked: &Asked, command: Command) -> Result<Reply, Unanswered> {
         let request = asked.request.get();
         Ok(Reply::Value(match command {
-            Command::MasterOpts { env_only } => self.master_opts(env_only).into(),
-            Command::MasterTops { .. } => empty(),
             Command::MinionEvents(load) => return self.once(asked, self.events(&request.id, &load)).await,
             Command::Pillar(load) => return self.pillar(request, &load).await.map(Reply::Pillar),
-            Command::RegisterResources { .. } => true.into(),
             Command::Return(load) => return self.once(asked, self.ret(&request.id, load)).await,
             Command::RevokeAuth { .. } => self.revoke_auth(request).await,
-            // A master of Salt's without `peer_run` answers so.
-            Command::Runner(_) => empty(),
             Command::SyndicReturn(_) => {
                 tracing::warn!(minion_id = %request.id, "syndics are not supported; its returns are not taken");
                 Value::Null
             }
-            // The file server.
-            Command::File(..)
-            | Command::FileEnvs
-            | Command::FileList { .. }
-            | Command::FileReceive { .. }
-            | Command::ServeFile { .. } => empty(),
-            // The mine.
-            Command::Mine { .. } | Command::MineDelete { .. } | Command::MineFlush | Command::MineGet { .. } => empty(),
-            // Peer publishing.
-            Command::Publish(Waits::No | Waits::Yes, _) | Command::PublishReturns { .. } => empty(),
+            // A job that comes twice is published once.
+            Command::Publish(..) if request.nonce.is_some_and(|nonce| asked.minion.has_done(&nonce)) => empty(),
+            published @ Command::Publish(..) => {
+                request.nonce.iter().for_each(|nonce| asked.minion.did(nonce));
+                self.asked(&request.id, published).await
+            }
+            other => self.asked(&request.id, other).await,
         }))
     }
 
@@ -121,7 +113,7 @@ impl Salt {
             }
             parts.bus.try_fire(Tag::minion_refresh(id), &map! { "Minion data cache refresh" => id });
         }
-        Ok(empty())
+        Ok(self.asked(id, Command::Pillar(load.clone())).await)
     }
 
     /// Closes a pillar under a key of its own, sealed for the minion's RSA key and signed by the master.
@@ -135,39 +127,13 @@ impl Salt {
         Some(sealed.await?.map_or_else(|_| exception(), Bytes::from))
     }
 
-    /// Tells a minion what its state runs need to know of the master (salt-wire.md §5.2).
-    fn master_opts(&self, env_only: bool) -> Map {
-        let opts = &self.inner.config.opts;
-        let option = |name: &str, default: Value| opts.at(name).cloned().unwrap_or(default);
-        let envs = opts.at("file_roots").and_then(Value::as_map);
-        let envs: Vec<&str> = envs.map_or_else(|| vec!["base"], |envs| envs.keys().filter_map(Value::as_str).collect());
-        let mut roots = Map::new();
-        envs.into_iter().for_each(|env| roots.set(env, Vec::<Value>::new()));
-        let mut told = map! {
-            "file_roots" => roots,
-            "top_file_merging_strategy" => option("top_file_merging_strategy", "merge".into()),
-            "env_order" => option("env_order", Value::List(Vec::new())),
-            "default_top" => option("default_top", "base".into()),
-        };
-        if !env_only {
-            for (name, default) in [
-                ("renderer", "jinja|yaml".into()),
-                ("failhard", false.into()),
-                ("state_top", "salt://top.sls".into()),
-                ("state_top_saltenv", Value::Null),
-                ("nodegroups", Map::new().into()),
-                ("state_auto_order", true.into()),
-                ("state_events", false.into()),
-                ("state_aggregate", false.into()),
-                ("jinja_env", Map::new().into()),
-                ("jinja_sls_env", Map::new().into()),
-                ("jinja_lstrip_blocks", false.into()),
-                ("jinja_trim_blocks", false.into()),
-            ] {
-                told.set(name, option(name, default));
-            }
-        }
-        told
+    /// Has the master answer what minions ask on both wires. A failure is an empty text, as in Salt.
+    async fn asked(&self, id: &MinionId, command: Command) -> Value {
+        let name = command.name();
+        self.inner.parts.asked.answer(id, command).await.unwrap_or_else(|error| {
+            tracing::warn!(minion_id = %id, cmd = name, %error, "a request is not answered");
+            "".into()
+        })
     }
 
     /// Deletes a minion's own key if the configuration lets it; else its load comes back, as from Salt.

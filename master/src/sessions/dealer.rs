@@ -1,6 +1,7 @@
 //! One DEALER connection: judged, in limbo or accepted, its loads committed in order and acknowledged cumulatively.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::ids::MinionId;
@@ -8,14 +9,14 @@ use proto::keys::PublicKey;
 use proto::map;
 use proto::message::{Kind, MAX_LIMBO_LOAD, Push, SessionState, Spooled, Welcome};
 use proto::tag::Tag;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transport::{Established, Incoming, Link, LinkClosed, Multipart};
 
 use super::control::{Control, Inbox};
 use super::inflight::{Inflight, Load};
-use super::requests::Contest;
+use super::requests::{Contest, MAX_ASKING};
 use super::{LIMBO, LIMBO_MESSAGE, LOOK_AGAIN, SessionParts};
 use crate::bus::{CommitError, Committed};
 use crate::keys::Vouching;
@@ -85,6 +86,8 @@ pub(super) struct Dealer<'a> {
     pub(super) vouching: Option<Vouching>,
     /// How often it has said some.
     pub(super) vouched: u32,
+    /// Places for requests that are answered while the session goes on.
+    pub(super) asking: Arc<Semaphore>,
     /// The place of a session without rights, and how long it may keep it.
     limbo: Option<(OwnedSemaphorePermit, Instant)>,
 }
@@ -114,6 +117,7 @@ pub(super) async fn run(mut peer: Established, key: [u8; 32], parts: SessionPart
         contest: None,
         vouching: None,
         vouched: 0,
+        asking: Arc::new(Semaphore::new(MAX_ASKING)),
         limbo: None,
     };
     let ended = dealer.run(control, &stop).await;

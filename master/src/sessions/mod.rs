@@ -35,6 +35,7 @@ use transport::{Established, Listener, Mechanism, SocketType};
 use crate::bus::Bus;
 use crate::jobs::Jobs;
 use crate::keys::{KeyChange, KeyState, Keys};
+use crate::requests::Requests;
 use crate::salt::Salt;
 
 pub use grains::GrainsCopy;
@@ -70,6 +71,8 @@ pub struct SessionParts {
     pub keys: Keys,
     /// Who is there.
     pub registry: Registry,
+    /// Who answers what minions ask of files, pillar and each other; none answers that it is not supported.
+    pub asked: Option<Requests>,
     /// What a `hello` is answered.
     pub hello: Arc<HelloReply>,
     /// The Salt side, where its listener is on.
@@ -93,6 +96,10 @@ pub async fn serve(mut requests: Listener, mut publications: Listener, parts: Se
                     tell_change(&parts.bus, &change);
                     if change.from == Some(KeyState::Accepted) && change.to != Some(KeyState::Accepted) {
                         parts.registry.forget(&change.id);
+                        if let Some(asked) = parts.asked.clone() {
+                            let id = change.id.clone();
+                            tasks.spawn(async move { asked.forget(&id).await });
+                        }
                     }
                     // A key that is turned away changes nobody's state. Two strangers with one id would else make each
                     // other be judged for ever, since only the last denied key of an id is kept.

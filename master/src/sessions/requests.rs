@@ -1,5 +1,6 @@
 //! What a minion may ask for, and what each request does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,8 @@ use proto::message::{
     BadLoad, ErrorCode, Fields, Kind, MinionEvents, Push, Reply, Request, Return, SessionRequest, SessionState,
     Spooled, event,
 };
+use proto::msgpack;
+use proto::salt::command::{BadCommand, Command};
 use proto::tag::Tag;
 use proto::value::Value;
 use tokio::time::Instant;
@@ -20,6 +23,7 @@ use super::registry::{Daemon, Opening};
 use crate::bus::{Batch, Mark, NewEvent};
 use crate::jobs::{Membership, Verdict};
 use crate::keys::Vouching;
+use crate::requests::Unanswered;
 
 /// How often refused tags are told on the bus: the first, and then each time their number has grown tenfold.
 const TELL_DENIED_AT: [u64; 5] = [1, 10, 100, 1_000, 10_000];
@@ -32,6 +36,9 @@ pub(crate) const MAX_GRAINS: usize = 1024 * 1024;
 
 /// How often a peer without rights may say what vouches for it. It does so once a connection.
 const MAX_VOUCHED: u32 = 4;
+
+/// How many of a session's requests for files, pillar and the like may be under way.
+pub(super) const MAX_ASKING: usize = 16;
 
 /// How much of a load may be neither tag nor data without its events being copied out of it.
 const SLACK: usize = 64 * 1024;
@@ -82,10 +89,7 @@ impl Dealer<'_> {
                 self.parts.jobs.no_match(&self.id, &jid).await.map_err(|_| Ended::Stopping)?;
                 self.reply(seq, Ok(Value::Null))
             }
-            Request::Other { seq, cmd, .. } => {
-                tracing::debug!(minion_id = %self.id, cmd, "request is not supported by this version");
-                self.reply(seq, Err((ErrorCode::UnknownCmd, format!("{cmd} is not supported by this master"))))
-            }
+            Request::Other { seq, cmd, load } => self.other(seq, &cmd, &load),
             Request::Return(ret) => self.ret(ret, load.len()).await,
             Request::Session(session) => self.session(session).await,
         }
@@ -93,6 +97,39 @@ impl Dealer<'_> {
 
     pub(super) fn reply(&mut self, seq: u64, result: Result<Value, (ErrorCode, String)>) -> Result<(), Ended> {
         self.push(&Push::Reply(Reply { seq, result }))
+    }
+
+    /// Has one of Salt's requests answered, while this session goes on.
+    fn other(&mut self, seq: u64, cmd: &str, load: &Bytes) -> Result<(), Ended> {
+        let unknown = || (ErrorCode::UnknownCmd, format!("{cmd} is not supported by this master"));
+        let Some(asked) = self.parts.asked.clone() else { return self.reply(seq, Err(unknown())) };
+        let command =
+            msgpack::decode_map(load).map_err(|error| (ErrorCode::BadLoad, error.to_string())).and_then(|load| {
+                Command::from_load(&load).map_err(|bad| match bad {
+                    BadCommand::Unknown => unknown(),
+                    BadCommand::Field(_) => (ErrorCode::BadLoad, bad.to_string()),
+                })
+            });
+        let command = match command {
+            Ok(command) => command,
+            Err(bad) => return self.reply(seq, Err(bad)),
+        };
+        let Ok(place) = Arc::clone(&self.asking).try_acquire_owned() else {
+            let busy = format!("more than {MAX_ASKING} requests of this minion are under way");
+            return self.reply(seq, Err((ErrorCode::Busy, busy)));
+        };
+        let (id, envelope, link) = (self.id.clone(), self.envelope, self.peer.link.sender());
+        tokio::spawn(async move {
+            let result = asked.answer(&id, command).await.map_err(|error| (code(&error), error.to_string()));
+            let load = Bytes::from(Push::Reply(Reply { seq, result }).encode());
+            let frames: transport::Multipart = if envelope { vec![Bytes::new(), load].into() } else { load.into() };
+            // A peer that does not read its replies loses its connection.
+            if link.try_send(frames).is_err() {
+                link.close();
+            }
+            drop(place);
+        });
+        Ok(())
     }
 
     async fn bad_load(&mut self, load: &Bytes, error: &BadLoad) -> Result<(), Ended> {
@@ -310,6 +347,15 @@ impl Dealer<'_> {
 /// shows, not what lies around it.
 pub(super) fn detached(data: Bytes, load: usize, used: usize) -> Bytes {
     if load > 2 * used + SLACK { Bytes::copy_from_slice(&data) } else { data }
+}
+
+fn code(error: &Unanswered) -> ErrorCode {
+    match error {
+        Unanswered::Busy => ErrorCode::Busy,
+        Unanswered::Elsewhere => ErrorCode::UnknownCmd,
+        Unanswered::Failed(_) => ErrorCode::Internal,
+        Unanswered::TooLarge(_) => ErrorCode::TooLarge,
+    }
 }
 
 /// Finds the number of a request that is otherwise not understood.

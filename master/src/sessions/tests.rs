@@ -80,6 +80,7 @@ impl Master {
             registry,
             salt: None,
             hello: Arc::new(hello),
+            asked: None,
             ping: Duration::from_secs(15),
         };
         let addrs = (requests.local_addr().to_string(), publications.local_addr().to_string());

@@ -229,7 +229,12 @@ impl Command {
 
     /// Reads the command of a proven request.
     pub fn decode(request: &Verified<MinionRequest>) -> Result<Command, BadCommand> {
-        let load = Load(&request.get().load);
+        Command::from_load(&request.get().load)
+    }
+
+    /// Reads a command from a load whose sender is proven otherwise: by the native wire's session.
+    pub fn from_load(load: &Map) -> Result<Command, BadCommand> {
+        let load = Load(load);
         let cmd = load.text("cmd")?;
         if let Some(listing) = LISTINGS.into_iter().find(|listing| listing.name() == cmd) {
             return Ok(Command::FileList {

@@ -30,7 +30,7 @@ impl Rig {
     }
 
     fn found(&self, path: &str) -> Vec<String> {
-        let found = resolve(&[self.folder.path().join("root")], path);
+        let found = resolve(&Roots::base(vec![self.folder.path().join("root")]), path);
         let name = |file: PathBuf| file.file_name().unwrap().to_str().unwrap().to_owned();
         found.into_iter().map(name).collect()
     }
@@ -41,7 +41,7 @@ impl Rig {
             guards: crate::reactor::GuardsConfig::default().into(),
             rules: Rules::new(Vec::<ReactorEntry>::new()),
             max_age: Duration::ZERO,
-            file_roots: vec![self.folder.path().join("root")],
+            file_roots: Arc::new(Roots::base(vec![self.folder.path().join("root")])),
             opts: Map::new(),
             grains: Map::new(),
         };
