@@ -28,7 +28,7 @@ use crate::jids::{Jids, Owed};
 use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
 use crate::local::{self, Local};
 use crate::local_bus::LocalBus;
-use crate::modules::{NotDone, Reload};
+use crate::modules::{NoJobs, NotDone, Reload};
 use crate::pillar::Pillar;
 use crate::spool::{self, Keeper};
 
@@ -152,18 +152,16 @@ impl Daemon {
         let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
         let (grains_sender, grains_receiver) = watch::channel(Arc::new(grains));
         let bus = LocalBus::default();
-        let events = link.events(config.id.clone(), Some(bus.clone()));
         let beacons = Beacons::new(config.id.clone(), configured(&config));
         let (reload, reloads) = mpsc::channel(RELOADS);
-        let reload: Arc<dyn Reload> = Arc::new(Reloads(reload));
         let pillar = Pillar::default();
         let parts = executor::Parts {
             id: config.id.to_string(),
             config: options.clone(),
-            grains: grains_receiver.clone(),
-            events: Arc::clone(&events),
+            grains: grains_receiver,
+            events: link.events(config.id.clone(), Some(bus.clone())),
             beacons: Arc::new(beacons.clone()),
-            reload: Arc::clone(&reload),
+            reload: Arc::new(Reloads(reload)),
             master: link.master(),
             pillar: pillar.clone(),
             returns: Intake::returns(link.clone(), jids.clone()),
@@ -171,26 +169,17 @@ impl Daemon {
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
         };
         let grains = parts.grains.clone();
+        let mut served = local_parts(&parts, bus);
         let (executor, executor_task) = Executor::spawn(parts, limits(&config));
         greet(&config, &link, &grains_sender.borrow().clone(), owed).await;
         let (id, link_of_jobs) = (config.id.clone(), link.clone());
-        let intake = IntakeParts { id, grains, executor: executor.clone(), jids, link: link_of_jobs };
+        let intake =
+            IntakeParts { id, grains, pillar: pillar.clone(), executor: executor.clone(), jids, link: link_of_jobs };
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
         let told = follow_pillar(&pillar, &link, &options, &grains_sender);
         let beacons_task = beacons.spawn(beacon_parts(&config, &link, &executor));
-        let parts = local::Parts {
-            id: config.id.to_string(),
-            config: options,
-            grains: grains_receiver,
-            jobs: Arc::new(executor.clone()),
-            events,
-            beacons: Arc::new(beacons.clone()),
-            reload,
-            master: link.master(),
-            pillar: pillar.clone(),
-            bus,
-        };
-        let (local, local_task) = open_local(&config, parts);
+        served.jobs = Arc::new(executor.clone());
+        let (local, local_task) = open_local(&config, served);
         let mut started = vec![("health", tell_health(&config, &link)), ("pillar", told)];
         started.extend([("link", link_task), ("intake", intake_task)]);
         started.extend([("executor", executor_task), ("beacons", beacons_task)]);
@@ -375,6 +364,22 @@ fn beacon_parts(config: &Config, link: &Link, executor: &Executor) -> beacons::P
 /// Returns the beacons as the files have them.
 fn configured(config: &Config) -> Configured {
     Configured { beacons: config.beacons.clone(), places: config.beacon_places.clone() }
+}
+
+/// Returns what commands on this host reach: the same as jobs do, whose executor is still to come.
+fn local_parts(parts: &executor::Parts, bus: LocalBus) -> local::Parts {
+    local::Parts {
+        id: parts.id.clone(),
+        config: parts.config.clone(),
+        grains: parts.grains.clone(),
+        jobs: Arc::new(NoJobs),
+        events: Arc::clone(&parts.events),
+        beacons: Arc::clone(&parts.beacons),
+        reload: Arc::clone(&parts.reload),
+        master: Arc::clone(&parts.master),
+        pillar: parts.pillar.clone(),
+        bus,
+    }
 }
 
 /// Opens the socket for commands on this host. The minion does its work without it too.

@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod docs;
 mod events;
+mod files;
 mod hostile;
 mod hosts;
 mod jobs;

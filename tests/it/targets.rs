@@ -74,9 +74,9 @@ fn a_target_that_makes_no_sense_is_refused_with_what_and_where() {
     refused(&["-S", "10.0.0.1/8"], "host bits are set");
     refused(&["-N", "nope"], "Node group nope unavailable");
     refused(&["-N", "round"], "nodegroup round → again → round contains itself");
-    refused(&["-I", "a:b"], "this version has no pillar");
+    refused(&["-I", "a"], "is no grain or pillar target");
     refused(&["-R", "%web"], "no range server");
-    refused(&["-G", "os"], "write GRAIN:PATTERN");
+    refused(&["-G", "os"], "write NAME:PATTERN");
     let nobody = fleet.halite(&["-G", "role:nobody", "test.ping"]).expect_code(2);
     assert!(nobody.stdout.contains("No minions matched the target."), "{nobody:?}");
     let status = fleet.halite(&["doctor"]);

@@ -26,6 +26,7 @@ use crate::executor::{self, Done};
 use crate::link::{self, Link, LinkStatus};
 use crate::local::{self, LocalError};
 use crate::modules::{JobInfo, ModuleContext, NoDaemon, ServedBy, served_by};
+use crate::pillar;
 use crate::spool::Keeper;
 
 /// There is no session with the master, or it did not acknowledge; or no daemon where one is needed.
@@ -243,12 +244,25 @@ async fn execute(config: &Config, call: &Call, link: Option<Link>) -> anyhow::Re
         if let Some(link) = link {
             cx.events = link.events(config.id.clone(), None);
             cx.master = link.master();
+            look_up_pillar(&cx, &call.fun);
         }
         cx.beacons = Arc::new(beacons::Offline { id: config.id.clone(), beacons: config.beacons.clone() });
         cx.job = job(&call, SystemTime::now());
         executor::call(&cx, &call.fun, &call.arg)
     };
     tokio::task::spawn_blocking(work).await.context("the function's thread failed")
+}
+
+/// Has the master compile the pillar for those functions that look at it.
+fn look_up_pillar(cx: &ModuleContext, fun: &str) {
+    if !["config.", "mine.", "pillar."].iter().any(|module| fun.starts_with(module)) {
+        return;
+    }
+    let request = pillar::Request { grains: (*cx.grains).clone(), config: Some(&cx.config), ..Default::default() };
+    match request.ask(&*cx.master) {
+        Ok(pillar) => cx.pillar.set(pillar),
+        Err(error) => tracing::warn!("failed to get the pillar: {error}"),
+    }
 }
 
 /// What functions learn of their job, as under `salt-call`.

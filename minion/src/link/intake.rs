@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::Link;
 use crate::executor::{Executor, Job, Return, ReturnSink, StartError};
 use crate::jids::{Begun, JidError, Jids};
+use crate::pillar::Pillar;
 
 /// Jobs whose jids are written at the same time: one fsync covers all that wait together.
 const AT_ONCE: usize = 32;
@@ -28,6 +29,8 @@ pub struct IntakeParts {
     pub grains: watch::Receiver<Arc<Map>>,
     /// Where jobs run.
     pub executor: Executor,
+    /// The pillar, as it is now.
+    pub pillar: Pillar,
     /// Which jobs were seen.
     pub jids: Jids,
     /// Where returns go.
@@ -75,7 +78,7 @@ impl IntakeParts {
     async fn take(&self, publish: Publish) {
         let jid = publish.jid.clone();
         let grains = self.grains.borrow().clone();
-        match judge(&publish, Facts { id: self.id.as_str(), grains: &grains }, unix_ms()) {
+        match judge(&publish, Facts { id: self.id.as_str(), grains: &grains }, &self.pillar.get(), unix_ms()) {
             Verdict::Expired => {
                 warn!(%jid, "a job came too late and is not started; is this host's clock right?");
                 let text = "The job had expired when it arrived and was not started. Is this minion's clock right?";
@@ -131,11 +134,11 @@ impl IntakeParts {
 }
 
 /// Decides about a publication. The minion checks the target again: delivery is the master's word, the match its own.
-fn judge(publish: &Publish, facts: Facts<'_>, now_ms: u64) -> Verdict {
+fn judge(publish: &Publish, facts: Facts<'_>, pillar: &Map, now_ms: u64) -> Verdict {
     if publish.expires_ms <= now_ms {
         return Verdict::Expired;
     }
-    match Target::of(&publish.load).map(|target| target.matches(facts)) {
+    match Target::of(&publish.load).map(|target| target.matches_with(facts, pillar)) {
         Ok(Ok(true)) => Verdict::Run,
         Ok(Ok(false)) => Verdict::NoMatch,
         Ok(Err(TooHard)) => Verdict::TooHard,
@@ -195,8 +198,9 @@ mod tests {
         let publish = Publish { jid, serial: 1, expires_ms: 1000, load };
         let grains = map! { "os" => "Debian" };
         let facts = Facts { id: "web1", grains: &grains };
-        assert_eq!(judge(&publish, facts, 999), expected, "{:?}", publish.load);
-        assert_eq!(judge(&publish, facts, 1000), Verdict::Expired);
+        let pillar = map! { "role" => "web" };
+        assert_eq!(judge(&publish, facts, &pillar, 999), expected, "{:?}", publish.load);
+        assert_eq!(judge(&publish, facts, &pillar, 1000), Verdict::Expired);
     }
 
     #[test]
@@ -211,6 +215,8 @@ mod tests {
         check("os:Alpine", "grain", Verdict::NoMatch);
         check("G@os:Debian and not web2", "compound", Verdict::Run);
         check("not G@os:Debian", "compound", Verdict::NoMatch);
+        check("role:w*", "pillar", Verdict::Run);
+        check("I@role:db", "compound", Verdict::NoMatch);
         check("", "glob", Verdict::Unreadable(BadTarget::Empty));
     }
 }

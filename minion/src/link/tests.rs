@@ -56,8 +56,13 @@ impl Master {
         assert_eq!(peer.info.mechanism, Mechanism::Null);
         let Ok(Incoming::Message(frames)) = must(peer.link.recv()).await else { panic!("a hello") };
         assert_eq!(HelloRequest::decode(&frames[0]).unwrap().versions, [1]);
-        let reply =
-            HelloReply { version: 1, master_id: "master".into(), key: self.keys.public(), software: "test".into(), rsa: None };
+        let reply = HelloReply {
+            version: 1,
+            master_id: "master".into(),
+            key: self.keys.public(),
+            software: "test".into(),
+            rsa: None,
+        };
         peer.link.sender().try_send(Bytes::from(reply.encode())).unwrap();
         must(peer.link.finish(PATIENCE)).await.unwrap();
     }
@@ -361,7 +366,7 @@ fn employ(minion: &mut Minion, jids: Jids) {
     let (executor, _task) = executor(&minion.link, &id, jids.clone(), minion.folder.path());
     let jobs = minion.jobs.take().unwrap();
     let grains = tokio::sync::watch::channel(Arc::default()).1;
-    let intake = IntakeParts { id, grains, executor, jids, link: minion.link.clone() };
+    let intake = IntakeParts { id, grains, pillar: Pillar::default(), executor, jids, link: minion.link.clone() };
     tokio::spawn(Intake::run(intake, jobs));
 }
 

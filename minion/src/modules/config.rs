@@ -7,7 +7,7 @@ use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param, 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "config.get",
-        doc: "Return a value from the minion's configuration or else its grains; the default if neither has it.
+        doc: "Return a value from the minion's configuration, else its grains, else its pillar; the default if none has it.
 
 key
     What to look for. A colon goes down into nested values.
@@ -15,10 +15,10 @@ default
     What to return if there is nothing.
 delimiter
     What stands between the names of a nested key, instead of the colon.
-omit_opts, omit_grains
-    True leaves the configuration, or the grains, out.
-omit_pillar, omit_master
-    Accepted and without effect: this minion has neither here.
+omit_opts, omit_grains, omit_pillar
+    True leaves the configuration, the grains or the pillar out.
+omit_master
+    Accepted and without effect.
 
 CLI Example:
 
@@ -68,7 +68,8 @@ fn get(cx: &ModuleContext, args: Args) -> Result<Outcome, CallError> {
     }
     let key = args.text("key").unwrap_or_default();
     let delimiter = args.text("delimiter").filter(|text| !text.is_empty()).unwrap_or_else(|| ":".to_owned());
-    let found = [("omit_opts", &cx.config), ("omit_grains", &cx.grains)]
+    let pillar = cx.pillar.get();
+    let found = [("omit_opts", &cx.config), ("omit_grains", &cx.grains), ("omit_pillar", &pillar)]
         .into_iter()
         .filter(|(omit, _)| !args.flag(omit))
         .find_map(|(_, map)| descend(map, &key, &delimiter));

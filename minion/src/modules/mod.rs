@@ -14,20 +14,23 @@ use thiserror::Error;
 pub use crate::executor::control::{Control, SIGKILL, SIGTERM, Stop};
 // What the executor lends to modules that run programs.
 use crate::executor::{process, runas};
-use crate::pillar::Pillar;
+use crate::pillar::{Pillar, Request as PillarRequest};
 
 mod args;
 mod beacons;
 mod cmd;
 mod config;
+mod cp;
 mod diff;
 mod disk;
 mod event;
 mod file;
 mod grains;
 mod http;
+mod mine;
 mod network;
 mod parts;
+mod pillar;
 mod ps;
 mod saltutil;
 mod service;
@@ -48,12 +51,15 @@ pub fn all() -> &'static [&'static [Function]] {
         beacons::FUNCTIONS,
         cmd::FUNCTIONS,
         config::FUNCTIONS,
+        cp::FUNCTIONS,
         disk::FUNCTIONS,
         event::FUNCTIONS,
         file::FUNCTIONS,
         grains::FUNCTIONS,
         http::FUNCTIONS,
+        mine::FUNCTIONS,
         network::FUNCTIONS,
+        pillar::FUNCTIONS,
         ps::FUNCTIONS,
         saltutil::FUNCTIONS,
         service::FUNCTIONS,
@@ -269,6 +275,11 @@ impl ModuleContext {
                 Err(CallError::Failed(format!("'{program}' was killed: not done in {} seconds", limit.as_secs())))
             }
         }
+    }
+
+    /// Returns the folder for what may be lost (`cachedir`), as the configuration has it.
+    pub(crate) fn cachedir(&self) -> PathBuf {
+        PathBuf::from(self.config.text("cachedir").unwrap_or("/var/cache/halite/minion"))
     }
 
     /// Returns a configured value: first under the key as written, then down its colons.

@@ -3,12 +3,18 @@
 use proto::target::glob::Glob;
 use proto::value::{Map, MapExt, Value};
 
-use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param, SIGKILL, SIGTERM};
+use super::{Args, CallError, Fallback, Function, ModuleContext, Outcome, Param, PillarRequest, SIGKILL, SIGTERM};
 
 mod sync;
 
 /// Salt's parameters of the refreshing functions, which always wait here.
 const REFRESH: &[Param] = &[Param::optional("async", Fallback::Bool(true)), Param::keywords()];
+const REFRESH_PILLAR: &[Param] = &[
+    Param::optional("wait", Fallback::Bool(false)),
+    Param::optional("timeout", Fallback::Int(30)),
+    Param::optional("clean_cache", Fallback::Bool(true)),
+    Param::keywords(),
+];
 /// The highest signal number there is.
 const MAX_SIGNAL: i64 = 64;
 
@@ -99,15 +105,15 @@ CLI Example:
     },
     Function {
         name: "saltutil.refresh_pillar",
-        doc: "Return True: this minion keeps no pillar that could be out of date.
+        doc: "Have the master compile this minion's pillar again, and keep it. Done when this returns.
 
 CLI Example:
 
 .. code-block:: bash
 
     salt '*' saltutil.refresh_pillar",
-        params: REFRESH,
-        run: nothing_to_refresh,
+        params: REFRESH_PILLAR,
+        run: refresh_pillar,
     },
     Function {
         name: "saltutil.revoke_auth",
@@ -194,6 +200,14 @@ CLI Example:
 
 fn refresh(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
     cx.reload.reload().map(|()| Value::Bool(true).into()).map_err(|error| CallError::Failed(error.to_string()))
+}
+
+fn refresh_pillar(cx: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
+    let request = PillarRequest { grains: (*cx.grains).clone(), config: Some(&cx.config), ..PillarRequest::default() };
+    let pillar =
+        request.ask(&*cx.master).map_err(|error| CallError::Failed(format!("Pillar was not compiled: {error}")))?;
+    cx.pillar.set(pillar);
+    Ok(Value::Bool(true).into())
 }
 
 fn nothing_to_refresh(_: &ModuleContext, _: Args) -> Result<Outcome, CallError> {
@@ -298,7 +312,7 @@ mod tests {
             all.as_map().is_some_and(|kinds| kinds.len() == 18 && !kinds.values().any(Value::is_truthy)),
             "{all:?}"
         );
-        assert_eq!(call("saltutil.refresh_pillar", vec![]).0, Ok(true.into()));
+        assert!(matches!(call("saltutil.refresh_pillar", vec![]).0, Err(CallError::Failed(_))));
         assert!(matches!(call("saltutil.refresh_grains", vec![]).0, Err(CallError::Failed(_))));
         assert!(
             matches!(call("saltutil.revoke_auth", vec![]).0, Err(CallError::Failed(why)) if why.contains("halite key"))
