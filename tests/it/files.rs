@@ -120,6 +120,7 @@ fn what_a_minion_tells_the_mine_others_can_ask_even_after_a_restart() {
     assert_eq!(site.run("m2", &["mine.get", "*", "test.echo"])["m2"], json!({"m1": "hello"}));
     assert_eq!(site.run("m1", &["mine.send", "greeting", "mine_function=test.echo", "hi", "allow_tgt=m1"])["m1"], true);
     assert_eq!(site.run("*", &["mine.get", "*", "greeting"]), json!({"m1": {"m1": "hi"}, "m2": {}}));
+    site.fleet.stop_master();
     site.fleet.restart_master();
     site.fleet.wait_up(&["m1", "m2"]);
     assert_eq!(site.run("m2", &["mine.get", "m*", "test.echo"])["m2"], json!({"m1": "hello"}));
@@ -136,6 +137,6 @@ fn a_pushed_file_is_taken_only_where_that_is_configured() {
     let taking = self::site("file_recv: true\n");
     let path = taking.path("salt/web/image.bin");
     assert_eq!(taking.run("m1", &["cp.push", &path, "upload_path=/a/b"])["m1"], true);
-    let kept = taking.fleet.site.dir().join("var/cache/halite/master/minions/m1/files/a/b");
+    let kept = taking.fleet.site.dir().join("master/var/cache/halite/master/minions/m1/files/a/b");
     assert!(is_same(&kept.display().to_string(), &path));
 }

@@ -1,3 +1,5 @@
+//! The file server as minions ask it.
+
 use super::*;
 
 struct Scene {

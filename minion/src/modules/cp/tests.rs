@@ -1,3 +1,5 @@
+//! A master with a few files, and what the module makes of its answers.
+
 use super::*;
 use crate::modules::{AskError, MasterRequests, find};
 use std::sync::{Arc, Mutex};
