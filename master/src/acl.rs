@@ -18,8 +18,14 @@ impl Acl {
     /// Returns whose cursors a caller may use.
     pub fn owner(&self, caller: &Caller) -> Owner {
         match caller.origin {
-            Origin::Api { uid, .. } if uid != 0 && uid != self.own_uid => Owner::User(uid),
-            Origin::Api { .. } | Origin::Minion | Origin::Reactor { .. } => Owner::Anyone,
+            Origin::Api { uid, .. } | Origin::EventSocket { uid, .. } if uid != 0 && uid != self.own_uid => {
+                Owner::User(uid)
+            }
+            Origin::Api { .. }
+            | Origin::EventSocket { .. }
+            | Origin::Minion
+            | Origin::Reactor { .. }
+            | Origin::SaltClient { .. } => Owner::Anyone,
         }
     }
 
@@ -27,7 +33,8 @@ impl Acl {
     pub fn check(&self, caller: &Caller, command: &Command) -> Result<(), CommandError> {
         let Some(what) = privileged(command) else { return Ok(()) };
         match caller.origin {
-            Origin::Reactor { .. } => Ok(()),
+            // Who showed the key of local clients can read a file of the master's user.
+            Origin::Reactor { .. } | Origin::SaltClient { .. } => Ok(()),
             // What it may publish and run was looked up where it asked; nothing else is asked in its name.
             Origin::Minion if matches!(command, Command::Publish(_) | Command::Run { .. }) => Ok(()),
             Origin::Minion => Err(CommandError::NotPermitted {
@@ -35,8 +42,8 @@ impl Acl {
                 what,
                 remedy: "a minion publishes jobs (peer) and runs runners (peer_run), and nothing else".into(),
             }),
-            Origin::Api { uid, .. } if uid == 0 || uid == self.own_uid => Ok(()),
-            Origin::Api { .. } => Err(CommandError::NotPermitted {
+            Origin::Api { uid, .. } | Origin::EventSocket { uid, .. } if uid == 0 || uid == self.own_uid => Ok(()),
+            Origin::Api { .. } | Origin::EventSocket { .. } => Err(CommandError::NotPermitted {
                 user: caller.user.clone(),
                 what,
                 remedy: "run the command as root or as the master's user".into(),
@@ -85,6 +92,15 @@ mod tests {
     fn check(uid: u32, command: &Command) -> bool {
         let caller = Caller { user: "alice".into(), origin: Origin::Api { uid, pid: None } };
         Acl { own_uid: 500 }.check(&caller, command).is_ok()
+    }
+
+    #[test]
+    fn the_event_socket_gives_no_more_rights_than_the_api() {
+        let fire = Command::Fire { tag: "a/b".into(), data: proto::value::Map::new() };
+        for (uid, allowed) in [(0, true), (500, true), (1000, false)] {
+            let caller = Caller { user: "alice".into(), origin: Origin::EventSocket { uid, pid: None } };
+            assert_eq!(Acl { own_uid: 500 }.check(&caller, &fire).is_ok(), allowed, "{uid}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod compact;
 mod keys;
 mod show;
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::tag::Tag;
 use proto::target::{BadTarget, Target, TgtType};
-use proto::value::{Map, Value};
+use proto::value::{Map, MapExt as _, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::acl::Acl;
@@ -23,6 +24,7 @@ use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::reactor::Reactor;
+use crate::runners::Args;
 use crate::sessions::Registry;
 
 pub use self::keys::{KeyFingers, KeyLists, KeyPems, KeySelection};
@@ -46,12 +48,24 @@ pub enum Origin {
         /// Its process id, where the kernel tells.
         pid: Option<i32>,
     },
+    /// The event socket of Salt's tools: the kernel says who is at the other end.
+    EventSocket {
+        /// The user id of the peer process.
+        uid: u32,
+        /// Its process id, where the kernel tells.
+        pid: Option<i32>,
+    },
     /// A minion, as far as the options `peer` and `peer_run` let it.
     Minion,
     /// A reaction: the chain of causes that led to it, for loop detection.
     Reactor {
         /// How many reactions stand between the first event and this command.
         depth: u32,
+    },
+    /// A command of one of Salt's tools that has shown the key of local clients.
+    SaltClient {
+        /// The address it came from.
+        addr: IpAddr,
     },
 }
 
@@ -203,6 +217,8 @@ pub enum Command {
         arg: Vec<Value>,
         /// Keyword arguments.
         kwarg: Map,
+        /// The jid of its events, where the caller has one already.
+        jid: Option<Jid>,
     },
     /// Apply retention now and shrink the store.
     Compact,
@@ -216,6 +232,8 @@ pub enum Command {
         arg: Vec<Value>,
         /// Keyword arguments.
         kwarg: Map,
+        /// The jid of its events, where the caller has one already.
+        jid: Option<Jid>,
     },
 }
 
@@ -392,20 +410,23 @@ impl Door {
             Command::ReactorTest { tag, data } => self.reactor()?.test(&tag, data).await.map(Reply::Value),
             Command::Reload => self.reload().await,
             Command::Compact => self.compact().await,
-            Command::Run { fun, arg, kwarg } => match fun.strip_prefix("wheel.") {
-                Some(fun) => self.wheel(caller, fun, arg, kwarg).await,
-                None => {
-                    let run = crate::runners::run(self, &rooms.bus, caller, &fun, arg, kwarg);
-                    Box::pin(run).await.map(Reply::Value)
+            Command::Run { fun, arg, kwarg, jid } => {
+                let args = Args { arg, kwarg };
+                match fun.strip_prefix("wheel.") {
+                    Some(fun) => self.wheel(caller, fun, args, jid).await,
+                    None => {
+                        let run = crate::runners::run(self, &rooms.bus, caller, &fun, args, jid);
+                        Box::pin(run).await.map(Reply::Value)
+                    }
                 }
-            },
+            }
             Command::Status => Ok(Reply::Value(self.status())),
-            Command::Wheel { fun, arg, kwarg } => self.wheel(caller, &fun, arg, kwarg).await,
+            Command::Wheel { fun, arg, kwarg, jid } => self.wheel(caller, &fun, Args { arg, kwarg }, jid).await,
         }
     }
 
-    async fn wheel(&self, caller: Caller, fun: &str, arg: Vec<Value>, kwarg: Map) -> Result<Reply, CommandError> {
-        let run = crate::wheel::run(self, &self.rooms.bus, caller, fun, arg, kwarg);
+    async fn wheel(&self, caller: Caller, fun: &str, args: Args, jid: Option<Jid>) -> Result<Reply, CommandError> {
+        let run = crate::wheel::run(self, &self.rooms.bus, caller, fun, args, jid);
         Box::pin(run).await.map(Reply::Value)
     }
 
@@ -434,28 +455,41 @@ impl Door {
 
     /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
     fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
-        let Some((name, what)) = audited(command) else { return };
+        let by_salt_client = matches!(caller.origin, Origin::SaltClient { .. });
+        let found = audited(command).or_else(|| if by_salt_client { audited_of_salt(command) } else { None });
+        let Some((name, what)) = found else { return };
         if matches!(command, Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) if keys.dry_run)
         {
             return;
         }
-        let (uid, pid) = match caller.origin {
-            Origin::Api { uid, pid } => (Value::from(uid), Value::from(pid)),
-            Origin::Minion | Origin::Reactor { .. } => (Value::Null, Value::Null),
+        let (origin, uid, pid) = match caller.origin {
+            Origin::Api { uid, pid } => ("api", Value::from(uid), Value::from(pid)),
+            Origin::EventSocket { uid, pid } => ("event_socket", Value::from(uid), Value::from(pid)),
+            Origin::Minion => ("minion", Value::Null, Value::Null),
+            Origin::Reactor { .. } => ("reactor", Value::Null, Value::Null),
+            Origin::SaltClient { .. } => ("salt", Value::Null, Value::Null),
         };
-        let origin = match caller.origin {
-            Origin::Api { .. } => "api",
-            Origin::Minion => "minion",
-            Origin::Reactor { .. } => "reactor",
-        };
-        let data = map! { "user" => caller.user.as_str(), "origin" => origin, "uid" => uid, "pid" => pid,
+        let mut data = map! { "user" => caller.user.as_str(), "origin" => origin, "uid" => uid, "pid" => pid,
         "what" => what, "allowed" => allowed };
+        if let Origin::SaltClient { addr } = caller.origin {
+            data.set("addr", addr.to_string());
+        }
         self.rooms.bus.try_fire(Tag::audit(name), &data);
     }
 }
 
 fn key_error(error: crate::keys::KeysError) -> CommandError {
     CommandError::Internal(format!("failed to {error}"))
+}
+
+/// Names what Salt's tools ask for besides: with the key of local clients, whoever reads it acts for anybody.
+fn audited_of_salt(command: &Command) -> Option<(&'static str, Value)> {
+    match command {
+        Command::Publish(request) => Some(("publish", request.fun.clone())),
+        Command::Run { fun, .. } => Some(("run", fun.as_str().into())),
+        Command::Wheel { fun, .. } => Some(("wheel", fun.as_str().into())),
+        _ => None,
+    }
 }
 
 /// Names the commands that change something. Arguments stay out: they can be secrets. Jobs have their own `new` event.

@@ -20,7 +20,7 @@ use transport::{CurveKeyPair, Heartbeat, Listener, ListenerConfig, NullPolicy, S
 use crate::acl::Acl;
 use crate::bus::Bus;
 use crate::command::{About, Door, ReloadRequest, Rooms};
-use crate::config::{self, Config, ConfigWatch};
+use crate::config::{self, Config, ConfigWatch, SaltToolsConfig};
 use crate::cursors::Cursors;
 use crate::jobs::Jobs;
 use crate::keys::Keys;
@@ -29,6 +29,10 @@ use crate::reactor::Reactor;
 use crate::requests::Requests;
 use crate::salt::{Salt, SaltConfig, SaltParts};
 use crate::sessions::{self, Registry, SessionParts};
+use crate::salt::tools::commands::ClearCommands;
+use crate::salt::tools::events::EventSockets;
+use crate::salt::tools::files::SaltFiles;
+use crate::salt::tools::local_key::LocalKey;
 use crate::{SOFTWARE, api, presence};
 
 /// How long a part may take to stop before it is named and left behind.
@@ -234,7 +238,12 @@ impl Master {
             Ok(())
         });
         let asked = Requests::new(config.requests.clone(), pillars, jobs.clone(), door.clone());
+        let clear = match &config.salt_tools {
+            Some(tools) => Some(start_salt_tools(&config, tools, parts, &bus, &keys, &registry, &door)?),
+            None => None,
+        };
         let needs = SaltParts {
+            clear,
             hello: hello(&config, &keys),
             asked: asked.clone(),
             bus: bus.clone(),
@@ -310,6 +319,36 @@ fn start_sessions(
         Ok(())
     });
     Ok(())
+}
+
+/// Starts what Salt's own tools find on this host; returns who answers what they ask.
+fn start_salt_tools(
+    config: &Config,
+    tools: &SaltToolsConfig,
+    parts: &mut Parts,
+    bus: &Bus,
+    keys: &Keys,
+    registry: &Registry,
+    door: &Door,
+) -> anyhow::Result<Arc<ClearCommands>> {
+    let own_user = crate::unix::user_name(nix::unistd::geteuid().as_raw());
+    let key = LocalKey::open(&config.cachedir, &own_user)?;
+    let files = tools.files.clone().map(|config| {
+        let (files, task) = SaltFiles::new(config, bus.clone(), keys.clone(), registry.clone());
+        parts.start("salt files", |stop| async move {
+            task.run(stop).await;
+            Ok(())
+        });
+        files
+    });
+    let door: Arc<dyn crate::runners::Ask> = Arc::new(door.clone());
+    let (events, task) = EventSockets::open(&tools.sockets, bus.clone(), Arc::clone(&door))
+        .context("failed to open the event sockets of Salt's tools")?;
+    parts.start("event sockets", |stop| async move {
+        task.run(stop).await;
+        Ok(())
+    });
+    Ok(Arc::new(ClearCommands { door, key, own_user, from: tools.clear_from.clone(), events, files }))
 }
 
 /// Says on the bus, to those who read it live, when the log cannot be written, and when it can be again.

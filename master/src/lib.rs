@@ -27,6 +27,7 @@ pub mod runners;
 pub mod salt;
 pub mod sessions;
 pub mod store;
+pub mod unix;
 pub mod wheel;
 
 /// Name and version, as peers and people see it.

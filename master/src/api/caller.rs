@@ -2,11 +2,11 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use nix::unistd::{Uid, User, geteuid};
-use tokio::net::UnixStream;
+use nix::unistd::geteuid;
 
 use super::error::ApiError;
 use crate::command::{Caller, CommandError, Origin};
+use crate::unix::Peer;
 
 /// The header in which root (or the master's own user) says for whom it acts: `sudo_alice`. From others it is ignored.
 pub(super) const USER_HEADER: &str = "x-halite-user";
@@ -14,29 +14,9 @@ pub(super) const USER_HEADER: &str = "x-halite-user";
 /// The longest user name that is taken from the header.
 const MAX_USER: usize = 64;
 
-/// The process at the other end of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Peer {
-    /// Its user id.
-    pub(super) uid: u32,
-    /// Its process id, where the kernel tells.
-    pub(super) pid: Option<i32>,
-    /// The name of the user id, or the number as text.
-    pub(super) user: String,
-}
-
-impl Peer {
-    /// Asks the kernel, then the user database. May block: user databases can be remote.
-    pub(super) fn of(stream: &UnixStream) -> std::io::Result<Peer> {
-        let cred = stream.peer_cred()?;
-        let uid = cred.uid();
-        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-        Ok(Peer { uid, pid: cred.pid(), user })
-    }
-
-    fn may_name_another(&self) -> bool {
-        self.uid == 0 || self.uid == geteuid().as_raw()
-    }
+/// Root, and the master's own user, may act for somebody.
+fn may_name_another(peer: &Peer) -> bool {
+    peer.uid == 0 || peer.uid == geteuid().as_raw()
 }
 
 /// The caller of a request.
@@ -49,7 +29,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
         let nobody = || CommandError::Internal("this connection has no peer".to_owned());
         let peer = parts.extensions.get::<Peer>().ok_or_else(nobody)?;
         let named = match parts.headers.get(USER_HEADER) {
-            Some(header) if peer.may_name_another() => {
+            Some(header) if may_name_another(peer) => {
                 let good = header.to_str().ok().filter(|name| is_user_name(name));
                 Some(good.ok_or_else(|| ApiError::invalid(format!("{USER_HEADER} is not a user name")))?.to_owned())
             }

@@ -44,7 +44,7 @@ use crate::bus::{Event, EventQuery};
 use crate::command::{Caller, Command, CommandError, Door, Reply};
 
 pub use server::serve;
-pub use socket::{BindError, SOCKET_NAME, bind};
+pub use socket::{SOCKET_NAME, bind};
 
 /// The longest request body: a job whose arguments hold a file of some megabytes still fits.
 const MAX_BODY: usize = 8 * 1024 * 1024;

@@ -40,6 +40,6 @@ pub(super) async fn run<A: Ask>(
     let arg = request.arg.iter().map(Value::from_json).collect();
     let kwarg: Map =
         request.kwarg.iter().map(|(name, value)| (Value::from(name.as_str()), Value::from_json(value))).collect();
-    let Json(value) = api.show(who, Command::Run { fun: request.fun, arg, kwarg }).await?;
+    let Json(value) = api.show(who, Command::Run { fun: request.fun, arg, kwarg, jid: None }).await?;
     Ok(Json(RunReturn { r#return: value }))
 }

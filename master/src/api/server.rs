@@ -12,8 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::caller::Peer;
 use super::{Api, Ask, routes, stopped};
+use crate::unix::Peer;
 
 /// The most connections at once; further ones wait in the kernel's queue. An operator's command needs two.
 const MAX_CONNECTIONS: usize = 512;

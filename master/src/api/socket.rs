@@ -1,110 +1,27 @@
-//! The file `sock_dir/api.sock`: mode 0660 from its first moment, a dead master's is replaced, a live one's is not.
+//! The file `sock_dir/api.sock`.
 
-use std::fs;
-use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
-use nix::sys::stat::{Mode, fchmod};
 use tokio::net::UnixListener;
+
+use crate::unix::{BindError, Socket};
 
 /// The socket's name in `sock_dir`.
 pub const SOCKET_NAME: &str = "api.sock";
 
-/// The longest path a UNIX socket can have: `sun_path` has 108 bytes, and the last is NUL.
-const MAX_PATH: usize = 107;
-
 /// Owner and group may ask; nobody else reaches the master at all.
 const SOCKET_MODE: u32 = 0o660;
 
-/// `sock_dir`, if it has to be made.
-const DIR_MODE: u32 = 0o750;
-
-/// Connections the kernel holds while the master is busy accepting. More than operators ever start at once.
-const BACKLOG: i32 = 128;
-
-/// Why the API's socket could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The path does not fit into a socket address.
-    #[error(
-        "the API socket path {path} has {length} bytes and the system allows {MAX_PATH}: set a shorter sock_dir",
-        path = path.display()
-    )]
-    TooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-    },
-    /// Another master answers there.
-    #[error(
-        "another master is already serving {path}: stop it first, or give this one its own sock_dir",
-        path = .0.display()
-    )]
-    InUse(PathBuf),
-    /// Something that is not a socket has the name.
-    #[error("{path} is in the way and is not a socket: move it away", path = .0.display())]
-    NotASocket(PathBuf),
-    /// The system refused.
-    #[error("open the API socket {path}", path = path.display())]
-    System {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// Opens the API's socket in `sock_dir`, which is made if it is not there.
 pub fn bind(sock_dir: &Path) -> Result<UnixListener, BindError> {
-    let path = sock_dir.join(SOCKET_NAME);
-    let length = path.as_os_str().len();
-    if length > MAX_PATH {
-        return Err(BindError::TooLong { path, length });
-    }
-    let failed = |source: io::Error| BindError::System { path: path.clone(), source };
-    fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(sock_dir).map_err(failed)?;
-    clear(&path)?;
-    open(&path).map_err(failed)
-}
-
-/// Takes away what a dead master left.
-fn clear(path: &Path) -> Result<(), BindError> {
-    let failed = |source: io::Error| BindError::System { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(meta) if !meta.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
-        Ok(_) => {}
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// Binds and listens. Nobody can connect before `listen`, and the mode is right by then.
-fn open(path: &Path) -> io::Result<UnixListener> {
-    let socket = nix::sys::socket::socket(
-        AddressFamily::Unix,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
-    // Linux gives the file the socket's mode (less the umask), so that it is never wider than this.
-    fchmod(&socket, Mode::from_bits_truncate(SOCKET_MODE))?;
-    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    nix::sys::socket::listen(&socket, Backlog::new(BACKLOG)?)?;
-    UnixListener::from_std(socket.into())
+    Socket { what: "API socket", option: "sock_dir", dir: sock_dir, name: SOCKET_NAME, mode: SOCKET_MODE }.bind()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -117,25 +34,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_master_is_replaced_and_a_live_one_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = bind(dir.path()).unwrap();
-        assert!(matches!(bind(dir.path()), Err(BindError::InUse(_))));
-        drop(first);
-        bind(dir.path()).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_file_in_the_way_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(SOCKET_NAME), "precious").unwrap();
-        assert!(matches!(bind(dir.path()), Err(BindError::NotASocket(_))));
-        assert_eq!(fs::read(dir.path().join(SOCKET_NAME)).unwrap(), b"precious");
-    }
-
-    #[tokio::test]
     async fn a_path_that_does_not_fit_is_a_clear_error() {
         let error = bind(Path::new(&format!("/tmp/{}", "x".repeat(100)))).unwrap_err().to_string();
+        assert!(error.contains("the API socket path"), "{error}");
         assert!(error.contains("has 114 bytes and the system allows 107: set a shorter sock_dir"), "{error}");
     }
 }

@@ -16,6 +16,7 @@ mod known;
 mod log;
 mod requests;
 mod salt;
+mod salt_tools;
 mod unit;
 mod watch;
 
@@ -37,6 +38,7 @@ use crate::reactor::ReactorConfig;
 use crate::requests::RequestsConfig;
 use crate::salt::SaltConfig;
 
+pub use salt_tools::SaltToolsConfig;
 pub use watch::ConfigWatch;
 
 /// Where the configuration lies when nobody says.
@@ -128,6 +130,8 @@ pub struct Config {
     pub reactor: ReactorConfig,
     /// What minions ask: files, pillar, the mine.
     pub requests: RequestsConfig,
+    /// What Salt's tools find on this host; nothing without the Salt listener.
+    pub salt_tools: Option<SaltToolsConfig>,
     /// What is odd but does not stop the master, each with its remedy.
     pub warnings: Vec<String>,
 }
@@ -195,6 +199,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         },
         requests,
         salt,
+        salt_tools: salt_tools::read(&options, &paths)?,
         sock_dir: paths.sock_dir,
         cachedir: paths.cachedir,
         warnings,

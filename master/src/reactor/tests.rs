@@ -144,7 +144,7 @@ async fn runners_run_as_reactor_and_set_nothing_off() {
     rig.fire("a").await;
     let (caller, command) = rig.asked.next().await;
     assert_eq!(caller, Caller { user: "Reactor".into(), origin: Origin::Reactor { depth: 1 } });
-    assert_eq!(command, Command::Run { fun: "test.arg".into(), arg: vec![], kwarg: map! { "k" => 1 } });
+    assert_eq!(command, Command::Run { fun: "test.arg".into(), arg: vec![], kwarg: map! { "k" => 1 }, jid: None });
     let mut runs = fake::events(&rig.bus, "salt/run/*/ret");
     assert_eq!(fake::next(&mut runs).await.1.text("user"), Some("Reactor"));
     rig.fire("z").await;

@@ -10,7 +10,7 @@ use proto::tag::Tag;
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, watch};
 
-use super::{Answer, Ask};
+use super::{Answer, Args, Ask};
 use crate::bus::{Bus, BusConfig, EventQuery, Since, Subscription};
 use crate::command::{Caller, Command, CommandError, KeyFingers, KeyLists, Published, Reply};
 
@@ -119,11 +119,11 @@ impl Ask for FakeDoor {
                 Command::KeyList => self.keys("keys"),
                 Command::ReactorList => self.reply("reactor"),
                 Command::Status => self.reply("status"),
-                Command::Run { fun, arg, kwarg } => {
-                    super::run(self, &self.bus, caller, &fun, arg, kwarg).await.map(Reply::Value)
+                Command::Run { fun, arg, kwarg, jid } => {
+                    super::run(self, &self.bus, caller, &fun, Args { arg, kwarg }, jid).await.map(Reply::Value)
                 }
-                Command::Wheel { fun, arg, kwarg } => {
-                    crate::wheel::run(self, &self.bus, caller, &fun, arg, kwarg).await.map(Reply::Value)
+                Command::Wheel { fun, arg, kwarg, jid } => {
+                    crate::wheel::run(self, &self.bus, caller, &fun, Args { arg, kwarg }, jid).await.map(Reply::Value)
                 }
                 _ => Ok(Reply::Done),
             }

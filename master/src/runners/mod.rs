@@ -20,7 +20,7 @@ use std::pin::Pin;
 use proto::ids::Jid;
 use proto::map;
 use proto::tag::Tag;
-use proto::value::{Map, MapExt, Value};
+use proto::value::{MapExt, Value};
 
 use crate::bus::Bus;
 use crate::command::{Caller, Command, CommandError, Door, Reply};
@@ -120,11 +120,11 @@ pub async fn run(
     bus: &Bus,
     caller: Caller,
     fun: &str,
-    arg: Vec<Value>,
-    kwarg: Map,
+    args: Args,
+    jid: Option<Jid>,
 ) -> Result<Value, CommandError> {
     let call = Call { room: "run", kind: "runner", fun, run: find(fun).map(|function| function.run) };
-    call.perform(door, bus, caller, Args { arg, kwarg }).await
+    call.perform(door, bus, caller, args, jid).await
 }
 
 /// What runs a function.
@@ -150,9 +150,13 @@ impl Call<'_> {
         bus: &Bus,
         caller: Caller,
         args: Args,
+        jid: Option<Jid>,
     ) -> Result<Value, CommandError> {
         let Call { room, kind, fun, run } = self;
-        let jid = door.new_jid().await?;
+        let jid = match jid {
+            Some(jid) => jid,
+            None => door.new_jid().await?,
+        };
         let Some(run) = run else {
             let text = format!("'{fun}' is not available.");
             let ret = map! { "success" => false, "return" => text.as_str(), "retcode" => RETCODE_UNAVAILABLE,

@@ -1,5 +1,6 @@
 //! What `runners` promises, tested.
 
+use proto::value::Map;
 use tempfile::TempDir;
 
 use super::fake::{self, Asked, FakeDoor, json};
@@ -25,7 +26,7 @@ impl Rig {
     async fn run(&self, fun: &str, arg: &str, kwarg: &str) -> Result<Value, CommandError> {
         let caller = Caller { user: "root".into(), origin: Origin::Api { uid: 0, pid: None } };
         let (Value::List(arg), Value::Map(kwarg)) = (json(arg), json(kwarg)) else { panic!("a list and a map") };
-        run(&self.door, &self.bus, caller, fun, arg, kwarg).await
+        run(&self.door, &self.bus, caller, fun, Args { arg, kwarg }, None).await
     }
 
     async fn check(&self, fun: &str, arg: &str, kwarg: &str, expected: &str) {

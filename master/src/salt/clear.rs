@@ -1,7 +1,7 @@
 //! Commands in the clear: `_auth` and `ping` of anybody; what local clients ask is answered here too.
 //!
-//! The seam for local clients (salt-wire.md §6): each variant of [`ClearCommand`] that is not answered here yet falls
-//! into the last arm. Who asks is known by its address alone; its credentials are in the command.
+//! Who asks is known by its address alone; its credentials are in the command (salt-wire.md §6), and judged in
+//! `tools/commands.rs`.
 
 use std::net::IpAddr;
 
@@ -16,12 +16,10 @@ pub(super) async fn answer(salt: &Salt, command: ClearCommand, address: IpAddr) 
     let reply = match command {
         ClearCommand::Auth(load) => return salt.authenticate(load, address).await,
         ClearCommand::Ping(load) => return Some(msgpack::encode_map(&load).into()),
-        ClearCommand::GetToken(_)
-        | ClearCommand::MakeToken(_)
-        | ClearCommand::Publish(_)
-        | ClearCommand::Runner { .. }
-        | ClearCommand::Unknown
-        | ClearCommand::Wheel { .. } => ClearReply::Empty,
+        command => match &salt.inner.parts.clear {
+            Some(clear) => clear.answer(address, command).await,
+            None => ClearReply::Empty,
+        },
     };
     Some(reply.encode().into())
 }

@@ -33,6 +33,7 @@ mod secrets;
 mod state;
 mod subscriber;
 mod task;
+pub mod tools;
 
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ use peers::Peers;
 use pool::Pool;
 use publisher::Subscribers;
 use secrets::Secrets;
+use tools::commands::ClearCommands;
 
 /// How many publications wait to be sealed; each takes less than a millisecond. When it is full, publishers wait.
 const PUBLICATIONS: usize = 1_024;
@@ -78,6 +80,8 @@ pub struct SaltParts {
     pub door: Door,
     /// Who answers what minions ask of files, pillar and each other.
     pub asked: Requests,
+    /// Who answers local clients.
+    pub clear: Option<Arc<ClearCommands>>,
     /// What a `hello` is answered.
     pub hello: Arc<HelloReply>,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::ids::MinionId;
 use rusqlite::{Connection, params};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long changes are gathered before they are written: a fleet that comes back is one transaction.
@@ -29,6 +29,8 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS grains (id TEXT PRIMARY KEY, lo
 pub(super) struct Grains {
     told: Arc<Mutex<Told>>,
     changed: Arc<Notify>,
+    /// How often anything has changed, for others who keep a copy.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -52,14 +54,24 @@ impl Grains {
         // A copy of its own: the load it came in may be much larger.
         told.of.insert(id.clone(), Bytes::copy_from_slice(grains));
         told.unsaved.insert(id.clone());
+        self.tell();
+    }
+
+    /// Returns what changes whenever a minion's grains do.
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn tell(&self) {
         self.changed.notify_one();
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     pub(super) fn forget(&self, id: &MinionId) {
         let mut told = self.lock();
         if told.of.remove(id).is_some() {
             told.unsaved.insert(id.clone());
-            self.changed.notify_one();
+            self.tell();
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::message::{Push, SessionState, topic};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use transport::{ConnId, LinkSender};
 
 use super::control::{self, Control, Inbox, Teller};
@@ -203,6 +203,11 @@ impl Registry {
     /// Returns the grains a minion told, encoded.
     pub fn grains(&self, id: &MinionId) -> Option<Bytes> {
         self.grains.get(id)
+    }
+
+    /// Returns what changes whenever a minion's grains do.
+    pub fn watch_grains(&self) -> watch::Receiver<u64> {
+        self.grains.watch()
     }
 
     /// Takes the grains that a minion told, encoded.

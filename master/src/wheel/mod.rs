@@ -5,7 +5,8 @@
 
 mod key;
 
-use proto::value::{Map, Value};
+use proto::ids::Jid;
+use proto::value::Value;
 
 use crate::bus::Bus;
 use crate::command::{Caller, CommandError};
@@ -48,11 +49,11 @@ pub async fn run(
     bus: &Bus,
     caller: Caller,
     fun: &str,
-    arg: Vec<Value>,
-    kwarg: Map,
+    args: Args,
+    jid: Option<Jid>,
 ) -> Result<Value, CommandError> {
     let call = Call { room: "wheel", kind: "wheel", fun, run: find(fun).map(|function| function.run) };
-    call.perform(door, bus, caller, Args { arg, kwarg }).await
+    call.perform(door, bus, caller, args, jid).await
 }
 
 #[cfg(test)]

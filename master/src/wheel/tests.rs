@@ -1,7 +1,7 @@
 //! What `wheel` promises, tested.
 
 use proto::map;
-use proto::value::MapExt;
+use proto::value::{Map, MapExt};
 
 use super::*;
 use crate::command::{Command, Origin};
@@ -26,7 +26,7 @@ async fn the_recorded_calls_answer_and_tell_what_they_did_there() {
     let (door, _asked) = FakeDoor::new(bus.clone());
     let mut events = fake::events(&bus, "salt/wheel/*");
     let mut check = async |fun: &str, arg: Vec<Value>, kwarg: Map, fun_args: Value, ret: &str| {
-        run(&door, &bus, caller(), fun, arg, kwarg).await.unwrap();
+        run(&door, &bus, caller(), fun, Args { arg, kwarg }, None).await.unwrap();
         let (tag, mut new) = fake::next(&mut events).await;
         assert!(tag.starts_with("salt/wheel/2026") && tag.ends_with("/new"), "{tag}");
         let jid = new.take("jid").unwrap();
@@ -57,17 +57,17 @@ async fn a_change_is_asked_for_and_answered_with_where_the_keys_are() {
     let (bus, _stop) = fake::bus(folder.path());
     let (door, mut asked) = FakeDoor::new(bus.clone());
     let kwarg = map! { "match" => "m1", "include_rejected" => true };
-    let value = run(&door, &bus, caller(), "key.accept", Vec::new(), kwarg).await.unwrap();
+    let value = run(&door, &bus, caller(), "key.accept", Args { arg: Vec::new(), kwarg }, None).await.unwrap();
     assert_eq!(value, json(r#"{"minions": ["m1"]}"#));
     let (by, command) = asked.next().await;
     assert_eq!(by, caller());
     assert!(
         matches!(command, Command::KeyAccept(keys) if keys.globs == ["m1"] && keys.include_rejected && !keys.dry_run)
     );
-    let refused = run(&door, &bus, caller(), "key.accept", Vec::new(), Map::new()).await.unwrap_err().to_string();
+    let refused = run(&door, &bus, caller(), "key.accept", Args::default(), None).await.unwrap_err().to_string();
     assert!(refused.contains("'match'") && refused.contains("key.accept MATCH"), "{refused}");
-    let refused = run(&door, &bus, caller(), "key.list", vec!["sideways".into()], Map::new()).await.unwrap_err();
+    let refused = run(&door, &bus, caller(), "key.list", Args { arg: vec!["sideways".into()], kwarg: Map::new() }, None).await.unwrap_err();
     assert!(refused.to_string().contains("sideways"), "{refused}");
-    let unknown = run(&door, &bus, caller(), "config.apply", Vec::new(), Map::new()).await.unwrap_err();
+    let unknown = run(&door, &bus, caller(), "config.apply", Args::default(), None).await.unwrap_err();
     assert_eq!(unknown, CommandError::NotFound("'config.apply' is not available.".into()));
 }

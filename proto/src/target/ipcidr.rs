@@ -51,9 +51,12 @@ impl Cidr {
     fn holds(self, text: &str) -> bool {
         // A link-local address may name its interface: `fe80::1%eth0`.
         let text = text.split('%').next().unwrap_or_default();
-        text.parse::<IpAddr>().is_ok_and(|address| {
-            address.is_ipv4() == self.base.is_ipv4() && bits(address) & self.mask == bits(self.base) & self.mask
-        })
+        text.parse::<IpAddr>().is_ok_and(|address| self.contains(address))
+    }
+
+    /// Tells whether an address is this one, or one of this network.
+    pub fn contains(self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.base.is_ipv4() && bits(address) & self.mask == bits(self.base) & self.mask
     }
 }
 

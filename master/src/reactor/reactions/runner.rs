@@ -25,7 +25,7 @@ fn build(chunk: &Chunk, key: &str) -> Result<Reaction, ReactionError> {
         mark(&mut arguments, key);
     }
     let Arguments { arg, kwarg, notes } = arguments;
-    Ok(Reaction { command: Command::Run { fun: chunk.fun.clone(), arg, kwarg }, notes })
+    Ok(Reaction { command: Command::Run { fun: chunk.fun.clone(), arg, kwarg, jid: None }, notes })
 }
 
 /// Puts the key of the reaction into the data: an event that is fired twice after a crash can be told by it, and so can

@@ -113,7 +113,7 @@ fn an_event_carries_the_key_of_its_reaction() {
 #[test]
 fn the_wheel_takes_its_arguments_in_every_form() {
     let wheel = |arguments: &str| match reaction("wheel.key.accept", arguments).unwrap().command {
-        Command::Wheel { fun, arg, kwarg } => {
+        Command::Wheel { fun, arg, kwarg, .. } => {
             assert_eq!(fun, "key.accept");
             (arg, kwarg)
         }

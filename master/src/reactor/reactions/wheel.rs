@@ -18,5 +18,5 @@ const NAME: &str = "wheel";
 
 fn build(chunk: &Chunk, _key: &str) -> Result<Reaction, ReactionError> {
     let Arguments { arg, kwarg, notes } = Arguments::read(chunk, NAME)?.with_flat(chunk);
-    Ok(Reaction { command: Command::Wheel { fun: chunk.fun.clone(), arg, kwarg }, notes })
+    Ok(Reaction { command: Command::Wheel { fun: chunk.fun.clone(), arg, kwarg, jid: None }, notes })
 }

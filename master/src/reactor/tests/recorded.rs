@@ -53,7 +53,7 @@ fn replay(conf: &str, recorded: &str, differs: &[&str]) {
                 Command::Publish(job) => jobs.push(job_json(job)),
                 // Not recorded: Salt refuses it before it says anything.
                 Command::Run { fun, .. } if fun == "nosuch.fn" => {}
-                Command::Run { fun, arg, kwarg } => runs.push(run_json(&fun, arg, kwarg)),
+                Command::Run { fun, arg, kwarg, .. } => runs.push(run_json(&fun, arg, kwarg)),
                 _ => {}
             }
         }
@@ -82,7 +82,7 @@ fn every_recorded_file_of_the_seeds_does_what_it_did_there() {
 fn wheel_reactions_change_keys_and_other_types_are_refused() {
     let commands = planned(&lab(), "lab/wheel", &Map::new()).0;
     let wheel =
-        |fun: &str, value: &str| Command::Wheel { fun: fun.into(), arg: Vec::new(), kwarg: map! { "match" => value } };
+        |fun: &str, value: &str| Command::Wheel { fun: fun.into(), arg: Vec::new(), kwarg: map! { "match" => value }, jid: None };
     assert_eq!(commands, [wheel("key.list", "all"), wheel("key.finger", "m1")]);
     let check = |tag: &str, expected: &str| {
         let (commands, plan) = planned(&lab(), tag, &map! { "id" => "m1" });
@@ -162,7 +162,7 @@ fn the_printed_interface_reactor_runs_on_the_device() {
     assert_eq!(plan.warnings.len(), 1);
     let kwarg = map! { "tgt" => "router1", "function" => "net.load_template",
     "template_name" => "salt://templates/shut_interface.jinja", "interface_name" => "xe-0/0/1" };
-    assert_eq!(commands.remove(0), Command::Run { fun: "proxy.execute".into(), arg: Vec::new(), kwarg });
+    assert_eq!(commands.remove(0), Command::Run { fun: "proxy.execute".into(), arg: Vec::new(), kwarg, jid: None });
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_other_forms_of_the_interface_reactor_mean_the_same() {
             panic!("a map")
         };
         let expected = match (json(arg), json(kwarg)) {
-            (Value::List(arg), Value::Map(kwarg)) => Command::Run { fun: "proxy.execute".into(), arg, kwarg },
+            (Value::List(arg), Value::Map(kwarg)) => Command::Run { fun: "proxy.execute".into(), arg, kwarg, jid: None },
             _ => panic!("a list and a map"),
         };
         assert_eq!(planned(&conf, "x", &data).0, [expected], "{file}");

@@ -1,0 +1,66 @@
+//! The files that Salt's tools read on the master's host (salt-wire.md §8): the job cache `cachedir/jobs`, and what is
+//! known of each minion.
+//!
+//! They are a projection: one task reads the log, in order and from where it stopped, and writes what is not there yet. All
+//! of it can be deleted; nothing of the master reads it. The one thing that somebody waits for is the load of a job that
+//! one of Salt's tools publishes: the tool reads it as soon as it has the reply (fact 4 of salt-wire.md).
+//!
+//! Files: `task.rs` the loop, `disk.rs` how a file gets there, `jobs.rs` the job cache, `facts.rs` grains and pillar.
+
+mod disk;
+mod facts;
+mod jobs;
+mod task;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto::ids::{Jid, MinionId};
+use proto::value::Map;
+
+use crate::bus::Bus;
+use crate::keys::Keys;
+use crate::sessions::Registry;
+
+pub use disk::WriteError;
+pub use task::SaltFilesTask;
+
+use jobs::JobDir;
+
+/// Where the files lie, and for how long.
+#[derive(Debug, Clone)]
+pub struct SaltFilesConfig {
+    /// The master's `cachedir`.
+    pub cachedir: PathBuf,
+    /// How long the files of a job are kept (`keep_jobs_seconds`, default 86400); none: for ever.
+    pub keep_jobs: Option<Duration>,
+}
+
+/// The handle: cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SaltFiles {
+    cachedir: PathBuf,
+}
+
+impl SaltFiles {
+    /// Makes the handle and its task.
+    pub fn new(config: SaltFilesConfig, bus: Bus, keys: Keys, registry: Registry) -> (SaltFiles, SaltFilesTask) {
+        let files = SaltFiles { cachedir: config.cachedir.clone() };
+        (files, SaltFilesTask::new(config, bus, keys, registry))
+    }
+
+    /// Writes the load of a job, as it was asked for, and who is expected to return.
+    pub async fn save_load(&self, jid: Jid, load: Map, minions: Vec<MinionId>) -> Result<(), WriteError> {
+        let job = JobDir::of(&self.cachedir, &jid);
+        let written = tokio::task::spawn_blocking(move || job.save_load(&jid, &load, &minions, jobs::Replace::Yes));
+        // An error means that the runtime is shutting down.
+        written.await.unwrap_or(Ok(()))
+    }
+
+    /// Writes the pillar that a minion was given.
+    pub async fn save_pillar(&self, id: MinionId, pillar: Map) -> Result<(), WriteError> {
+        let cachedir = self.cachedir.clone();
+        let written = tokio::task::spawn_blocking(move || facts::save_pillar(&cachedir, &id, &pillar));
+        written.await.unwrap_or(Ok(()))
+    }
+}
