@@ -333,14 +333,17 @@ fn start_salt_tools(
 ) -> anyhow::Result<Arc<ClearCommands>> {
     let own_user = crate::unix::user_name(nix::unistd::geteuid().as_raw());
     let key = LocalKey::open(&config.cachedir, &own_user)?;
-    let files = tools.files.clone().map(|config| {
-        let (files, task) = SaltFiles::new(config, bus.clone(), keys.clone(), registry.clone());
-        parts.start("salt files", |stop| async move {
-            task.run(stop).await;
-            Ok(())
-        });
-        files
-    });
+    let files = match tools.files.clone() {
+        Some(config) => {
+            let (files, task) = SaltFiles::open(config, bus.clone(), keys.clone(), registry.clone())?;
+            parts.start("salt files", |stop| async move {
+                task.run(stop).await;
+                Ok(())
+            });
+            Some(files)
+        }
+        None => None,
+    };
     let door: Arc<dyn crate::runners::Ask> = Arc::new(door.clone());
     let (events, task) = EventSockets::open(&tools.sockets, bus.clone(), Arc::clone(&door))
         .context("failed to open the event sockets of Salt's tools")?;

@@ -221,7 +221,7 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     let (keys, _task) = crate::keys::Keys::open(crate::keys::KeysConfig::new(keys)).unwrap();
     let config = SaltFilesConfig { cachedir: cachedir.clone(), keep_jobs: None };
     let registry = crate::sessions::Registry::default();
-    rig.commands.files = Some(SaltFiles::new(config, rig.bus.clone(), keys, registry).0);
+    rig.commands.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, registry).unwrap().0);
     let published = Published {
         jid: Jid::parse("20260101000000000000").unwrap(),
         minions: vec![MinionId::parse("m1").unwrap()],

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proto::salt::event::{BadEvent, Event};
+use proto::tag::Tag;
+use proto::value::{Map, MapExt as _};
 use proto::salt::ipc::Frames;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Counts, Pull};
+use crate::bus::{Bus, EventQuery, Since};
 use crate::command::{Caller, Command, Origin};
 use crate::runners::Ask;
 use crate::unix::Peer;
@@ -26,13 +29,22 @@ const MAX_CONNECTIONS: usize = 256;
 const RATE_BURST: u32 = 5_000;
 /// How many more it may fire in a second. An automation that needs more than that has a minion's spool.
 const RATE_PER_SECOND: u32 = 1_000;
+/// How long before `salt-key` tells it a change of a key may have been noticed, and how long after.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+const NOTICED_WITHIN: Duration = Duration::from_millis(1_500);
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
 /// The pause after the system refused a connection (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes connections until the token is cancelled.
-pub(super) async fn serve(listeners: Vec<Pull>, door: Arc<dyn Ask>, counts: Arc<Counts>, stop: CancellationToken) {
+pub(super) async fn serve(
+    listeners: Vec<Pull>,
+    bus: Bus,
+    door: Arc<dyn Ask>,
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -46,9 +58,9 @@ pub(super) async fn serve(listeners: Vec<Pull>, door: Arc<dyn Ask>, counts: Arc<
             Some(_) = connections.join_next() => {}
             (accepted, slot) = accept => match accepted {
                 Ok((stream, _)) => {
-                    let (door, counts) = (Arc::clone(&door), Arc::clone(&counts));
+                    let (bus, door, counts) = (bus.clone(), Arc::clone(&door), Arc::clone(&counts));
                     connections.spawn(async move {
-                        connection(stream, door, &counts).await;
+                        connection(stream, &bus, door, &counts).await;
                         drop(slot);
                     });
                 }
@@ -63,7 +75,7 @@ pub(super) async fn serve(listeners: Vec<Pull>, door: Arc<dyn Ask>, counts: Arc<
 }
 
 /// Serves one process until it goes, or sends what is no frame.
-async fn connection(stream: UnixStream, door: Arc<dyn Ask>, counts: &Counts) {
+async fn connection(stream: UnixStream, bus: &Bus, door: Arc<dyn Ask>, counts: &Counts) {
     // Off the async threads: the name of a user may have to be fetched from far away.
     let identified = tokio::task::spawn_blocking(move || Peer::of(&stream).map(|peer| (peer, stream))).await;
     let Ok(Ok((peer, mut stream))) = identified else {
@@ -89,7 +101,7 @@ async fn connection(stream: UnixStream, door: Arc<dyn Ask>, counts: &Counts) {
             match frames.next_event() {
                 Ok(Some(body)) => {
                     tokio::time::sleep_until(bucket.take(Instant::now())).await;
-                    if let Err(error) = fire(&*door, &caller, &body).await {
+                    if let Err(error) = fire(bus, &*door, &caller, &body).await {
                         refused(&error);
                     }
                 }
@@ -111,11 +123,42 @@ enum FireError {
     Command(#[from] crate::command::CommandError),
 }
 
-async fn fire(door: &dyn Ask, caller: &Caller, body: &Bytes) -> Result<(), FireError> {
+async fn fire(bus: &Bus, door: &dyn Ask, caller: &Caller, body: &Bytes) -> Result<(), FireError> {
     let event = Event::decode(body)?;
     let data = event.map()?;
+    if event.tag == Tag::key().as_str() && is_told(bus, &data).await {
+        return Ok(());
+    }
     door.ask(caller.clone(), Command::Fire { tag: event.tag, data }).await?;
     Ok(())
+}
+
+/// Tells whether the master has told a change of a key already that `salt-key` tells: it watches the files that `salt-key`
+/// moves, and a reaction is to run once.
+async fn is_told(bus: &Bus, data: &Map) -> bool {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(TOLD_WITHIN);
+    let since_us = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+    let query = EventQuery { tags: vec![Tag::key().as_str().to_owned()], since: Since::Stamp(since_us), until: None };
+    let mut events = bus.subscribe(query);
+    let same = |told: &Map| told.text("id") == data.text("id") && act(told) == act(data);
+    let told = async {
+        while let Some(event) = events.next().await {
+            if event.map().is_ok_and(|told| same(&told)) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(NOTICED_WITHIN, told).await.unwrap_or(false)
+}
+
+/// Returns what became of a key: 3008 has other words for it than Salt before, and than we.
+fn act(key_event: &Map) -> Option<&str> {
+    match key_event.text("act") {
+        Some("accepted") => Some("accept"),
+        Some("rejected") => Some("reject"),
+        other => other,
+    }
 }
 
 /// How fast a connection may fire.

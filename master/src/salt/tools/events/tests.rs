@@ -128,6 +128,21 @@ async fn who_fires_is_known_by_the_kernel_and_both_framings_are_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_key_that_the_master_has_told_is_not_told_again() {
+    let mut rig = Rig::new();
+    rig.bus.fire(Tag::key(), &map! { "id" => "m1", "act" => "accept" }).await.unwrap();
+    let mut stream = rig.connect("run", PULL).await;
+    for (id, act) in [("m1", "accepted"), ("m2", "accepted"), ("m1", "delete")] {
+        let event = Event::new("salt/key", &map! { "id" => id, "act" => act, "result" => true }).encode();
+        stream.write_all(&ipc::encode(Framing::Prefixed, &event)).await.unwrap();
+    }
+    for told in [("m2", "accepted"), ("m1", "delete")] {
+        let Command::Fire { data, .. } = rig.asked.next().await.1 else { panic!("an event") };
+        assert_eq!((data.text("id").unwrap(), data.text("act").unwrap()), told);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_event_is_counted_and_what_is_no_frame_ends_the_connection() {
     let mut rig = Rig::new();
     let mut stream = rig.connect("run", PULL).await;

@@ -27,6 +27,9 @@ pub use task::SaltFilesTask;
 
 use jobs::JobDir;
 
+/// What a Salt master makes in `cachedir` when it starts, and its tools rely on: `salt-run` of 3008 writes into `proc`.
+const DIRS: [&str; 7] = ["grains", "jobs", "minions", "pillar", "proc", "syndics", "tokens"];
+
 /// Where the files lie, and for how long.
 #[derive(Debug, Clone)]
 pub struct SaltFilesConfig {
@@ -43,10 +46,16 @@ pub struct SaltFiles {
 }
 
 impl SaltFiles {
-    /// Makes the handle and its task.
-    pub fn new(config: SaltFilesConfig, bus: Bus, keys: Keys, registry: Registry) -> (SaltFiles, SaltFilesTask) {
+    /// Makes the directories, the handle and its task.
+    pub fn open(
+        config: SaltFilesConfig,
+        bus: Bus,
+        keys: Keys,
+        registry: Registry,
+    ) -> Result<(SaltFiles, SaltFilesTask), WriteError> {
+        DIRS.iter().try_for_each(|name| disk::make_dir(&config.cachedir.join(name)))?;
         let files = SaltFiles { cachedir: config.cachedir.clone() };
-        (files, SaltFilesTask::new(config, bus, keys, registry))
+        Ok((files, SaltFilesTask::new(config, bus, keys, registry)))
     }
 
     /// Writes the load of a job, as it was asked for, and who is expected to return.

@@ -1,0 +1,199 @@
+//! Salt's own tools, unmodified, beside a Halite master: `salt`, `salt-run`, `salt-key`, `salt-call` and the Python client.
+//!
+//! They run where `HALITE_SALT` names a folder of virtualenvs, each with one release of Salt (`3006.30`, `3007.17`,
+//! `3008.5`); their framings of the local event bus differ, and so do the files that they read.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use halite_tests::{Fleet, Outcome, run, skipped, wait_for};
+use serde_json::{Value as Json, json};
+
+/// What a Salt user's configuration says. Both the master and the tools read it.
+const SALT_CONFIG: &str = "salt_listener: true
+pki_dir: /etc/salt/pki/master
+cachedir: /var/cache/salt/master
+sock_dir: /var/run/salt/master
+timeout: 20
+";
+
+/// A fleet of two native minions, and one release of Salt's tools beside its master.
+struct Lab {
+    fleet: Fleet,
+    bin: PathBuf,
+}
+
+/// Returns the programs of a release; without them says loudly that the test did not run.
+fn release(test: &str, line: &str) -> Option<PathBuf> {
+    let Some(dir) = std::env::var_os("HALITE_SALT") else {
+        skipped(test, "HALITE_SALT names no folder with virtualenvs of Salt (3006.30, 3007.17, 3008.5)");
+        return None;
+    };
+    let found = std::fs::read_dir(&dir).unwrap().filter_map(|entry| entry.ok()).find(|entry| {
+        let is_of_line = entry.file_name().to_string_lossy().starts_with(line);
+        is_of_line && entry.path().join("bin").join("salt").exists()
+    });
+    if found.is_none() {
+        skipped(test, &format!("HALITE_SALT has no Salt {line}"));
+    }
+    found.map(|entry| entry.path().join("bin"))
+}
+
+impl Lab {
+    fn start(test: &str, line: &str) -> Option<Lab> {
+        let bin = release(test, line)?;
+        let mut lab = Lab { fleet: Lab::master(Fleet::new().master_config(SALT_CONFIG)), bin };
+        lab.fleet.start_minions(2);
+        Some(lab)
+    }
+
+    /// Starts a master whose file names its ports, because Salt's tools read them there.
+    fn master(builder: halite_tests::Builder) -> Fleet {
+        let mut fleet = builder.start();
+        fleet.stop_master();
+        fleet.restart_master();
+        fleet
+    }
+
+    fn tool(&self, name: &str, args: &[&str]) -> Outcome {
+        let mut command = Command::new(self.bin.join(name));
+        command.arg("-c").arg(self.fleet.site.confdir("master")).args(args);
+        run(command)
+    }
+
+    fn python(&self, script: &str, args: &[&str]) -> Outcome {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/salt_tools").join(script);
+        let mut command = Command::new(self.bin.join("python"));
+        command.args(["-W", "ignore"]).arg(path).arg(self.fleet.site.confdir("master")).args(args);
+        run(command)
+    }
+}
+
+/// The command line of a release, and what its runners read of the disk.
+fn commands_work(test: &str, line: &str) {
+    let Some(lab) = Lab::start(test, line) else { return };
+    let text = lab.tool("salt", &["*", "test.ping"]).expect_code(0);
+    for id in ["m1", "m2"] {
+        assert!(text.stdout.contains(&format!("{id}:\n    True")), "{text:?}");
+    }
+    let both = json!({"m1": true, "m2": true});
+    let out = lab.tool("salt", &["*", "test.ping", "--out", "json", "--static"]).expect_code(0);
+    assert_eq!(out.json(), both);
+    let listed = lab.tool("salt", &["-L", "m2", "test.arg", "1", "x=y", "--out", "json"]).expect_code(0).json();
+    assert_eq!(listed["m2"]["args"], json!([1]), "{listed}");
+    assert_eq!(listed["m2"]["kwargs"]["x"], "y", "{listed}");
+    let failed = lab.tool("salt", &["m1", "cmd.run", "exit 4"]).expect_code(1);
+    assert!(failed.stderr.contains("non-zero exit code"), "{failed:?}");
+    let nobody = lab.tool("salt", &["nosuch", "test.ping"]);
+    assert!(format!("{}{}", nobody.stdout, nobody.stderr).contains("No minions matched the target"), "{nobody:?}");
+
+    let sent = lab.tool("salt", &["*", "test.ping", "--async"]).expect_code(0);
+    let jid = sent.stdout.trim().rsplit(' ').next().unwrap().to_owned();
+    wait_for("the returns to be where Salt's runner looks", || {
+        let found = lab.tool("salt-run", &["jobs.lookup_jid", &jid, "--out", "json"]);
+        serde_json::from_str::<Json>(&found.stdout).is_ok_and(|found| found == both)
+    });
+    let native = lab.fleet.halite(&["*", "test.version", "--out", "json"]).expect_code(0);
+    assert!(native.json()["m1"].is_string());
+    wait_for("a job of halite's own to be listed too", || {
+        let listed = lab.tool("salt-run", &["jobs.list_jobs", "--out", "json"]);
+        let listed = serde_json::from_str::<Json>(&listed.stdout).unwrap_or_default();
+        let fun = |wanted: &str| listed.as_object().unwrap().values().any(|job| job["Function"] == wanted);
+        listed.is_object() && listed[&jid]["Function"] == "test.ping" && fun("test.version")
+    });
+    let up = lab.tool("salt-run", &["manage.up", "--out", "json"]).expect_code(0);
+    assert_eq!(up.json(), json!(["m1", "m2"]));
+    let status = lab.tool("salt-run", &["manage.status", "--out", "json"]).expect_code(0);
+    assert_eq!(status.json(), json!({"up": ["m1", "m2"], "down": []}));
+
+    let audits = lab.fleet.wait_events("halite/audit/publish", 1);
+    assert_eq!((&audits[0]["data"]["what"], &audits[0]["data"]["addr"]), (&json!("test.ping"), &json!("127.0.0.1")));
+}
+
+/// The Python client of a release.
+fn scripts_work(test: &str, line: &str) {
+    let Some(lab) = Lab::start(test, line) else { return };
+    let found = lab.python("client.py", &[]).expect_code(0).json();
+    let both = json!({"m1": true, "m2": true});
+    assert_eq!(found["cmd"], both);
+    assert_eq!(found["grain"], both);
+    assert_eq!(found["arg"]["m1"]["args"], json!(["a b", 7]));
+    assert_eq!(found["arg"]["m1"]["kwargs"]["k"], json!([1, null]));
+    assert_eq!(found["nobody"], json!({}));
+    assert_eq!(found["async_is_a_jid"], true);
+    for way in ["async_returns", "iter", "cache"] {
+        assert_eq!(found[way], json!(["m1", "m2"]), "{way}");
+    }
+    assert_eq!(found["run_job"], json!({"jid": 20, "minions": ["m1", "m2"]}));
+    let event = json!({"tag": "my/script/tag", "n": 7, "raw": [1, 255], "text": "ü", "stamped": true});
+    assert_eq!(found["event"], event);
+    assert!(["new", "publish", "ret"].contains(&found["job_event"].as_str().unwrap()), "{found}");
+    assert_eq!(lab.fleet.events("my/script/tag")[0]["data"]["n"], 7, "what a script fires is in the log");
+}
+
+/// `salt-key` of a release: it moves files, and the master follows.
+fn keys_work(test: &str, line: &str) {
+    let Some(bin) = release(test, line) else { return };
+    let fleet = Lab::master(Fleet::new().keys_pending().master_config(SALT_CONFIG));
+    let mut lab = Lab { fleet, bin };
+    lab.fleet.start_minion("m1", "");
+    let lists = |lab: &Lab| lab.tool("salt-key", &["-L", "--out", "json"]).expect_code(0).json();
+    wait_for("the key to be pending", || lists(&lab)["minions_pre"] == json!(["m1"]));
+    lab.tool("salt-key", &["-y", "-a", "m1"]).expect_code(0);
+    lab.fleet.wait_up(&["m1"]);
+    assert_eq!(lists(&lab)["minions"], json!(["m1"]));
+    let fired = lab.fleet.wait_events("salt/key", 1);
+    assert_eq!(fired[0]["data"]["id"], "m1", "{fired:?}");
+    lab.tool("salt-key", &["-y", "-d", "m1"]).expect_code(0);
+    wait_for("the minion to be pending again", || lists(&lab)["minions_pre"] == json!(["m1"]));
+    lab.tool("salt-key", &["-y", "-r", "m1"]).expect_code(0);
+    wait_for("the master to have rejected it", || {
+        let listed = lab.fleet.halite(&["key", "list", "--out", "json"]).json();
+        listed["minions_rejected"] == json!(["m1"]) || listed["rejected"] == json!(["m1"])
+    });
+}
+
+#[test]
+fn the_command_line_of_3006_works() {
+    commands_work("the_command_line_of_3006_works", "3006.");
+}
+
+#[test]
+fn the_command_line_of_3007_works() {
+    commands_work("the_command_line_of_3007_works", "3007.");
+}
+
+#[test]
+fn the_command_line_of_3008_works() {
+    commands_work("the_command_line_of_3008_works", "3008.");
+}
+
+#[test]
+fn the_python_client_of_3006_works() {
+    scripts_work("the_python_client_of_3006_works", "3006.");
+}
+
+#[test]
+fn the_python_client_of_3007_works() {
+    scripts_work("the_python_client_of_3007_works", "3007.");
+}
+
+#[test]
+fn the_python_client_of_3008_works() {
+    scripts_work("the_python_client_of_3008_works", "3008.");
+}
+
+#[test]
+fn the_key_command_of_3006_works() {
+    keys_work("the_key_command_of_3006_works", "3006.");
+}
+
+#[test]
+fn the_key_command_of_3007_works() {
+    keys_work("the_key_command_of_3007_works", "3007.");
+}
+
+#[test]
+fn the_key_command_of_3008_works() {
+    keys_work("the_key_command_of_3008_works", "3008.");
+}
