@@ -112,6 +112,8 @@ pub struct PublishRequest {
     pub ttl: Option<Duration>,
     /// Passed through to minion and return.
     pub metadata: Option<Value>,
+    /// Fields of the publication that only Salt minions know: `ret_config`, `module_executors`…
+    pub options: Map,
 }
 
 /// Which jobs an operator wants to see.

@@ -131,6 +131,32 @@ fn scripts_work(test: &str, line: &str) {
     assert_eq!(lab.fleet.events("my/script/tag")[0]["data"]["n"], 7, "what a script fires is in the log");
 }
 
+/// `salt-call` and `Caller` of a release, with a Salt minion's configuration.
+fn calls_work(test: &str, line: &str) {
+    let Some(lab) = Lab::start(test, line) else { return };
+    let (publish, ret) = lab.fleet.site.ports().unwrap();
+    let root = lab.fleet.site.confdir("s1");
+    let config = format!(
+        "root_dir: {}\nid: s1\nmaster: 127.0.0.1\npublish_port: {publish}\nmaster_port: {ret}\nacceptance_wait_time: 1\n",
+        root.display()
+    );
+    lab.fleet.write("s1/minion", &config);
+    let mut call = Command::new(lab.bin.join("salt-call"));
+    call.arg("-c").arg(&root).args(["test.ping", "--out", "json"]);
+    assert_eq!(run(call).expect_code(0).json(), json!({"local": true}));
+    let found = lab.python("caller.py", &[root.to_str().unwrap()]).expect_code(0).json();
+    assert_eq!(found["ping"], true);
+    assert_eq!(found["sent"], true);
+    assert_eq!(found["heard"], json!({"id": "s1", "data": {"success": true, "n": 7}}));
+    assert_eq!(found["matched"], 8);
+    let stand_alone = lab.fleet.events("salt/job/*/ret/s1");
+    let jid = stand_alone[0]["data"]["jid"].as_str().unwrap();
+    wait_for("the return of salt-call to be in Salt's job cache", || {
+        let found = lab.tool("salt-run", &["jobs.lookup_jid", jid, "--out", "json"]);
+        serde_json::from_str::<Json>(&found.stdout).is_ok_and(|found| found == json!({"s1": true}))
+    });
+}
+
 /// `salt-key` of a release: it moves files, and the master follows.
 fn keys_work(test: &str, line: &str) {
     let Some(bin) = release(test, line) else { return };
@@ -196,4 +222,19 @@ fn the_key_command_of_3007_works() {
 #[test]
 fn the_key_command_of_3008_works() {
     keys_work("the_key_command_of_3008_works", "3008.");
+}
+
+#[test]
+fn calls_of_3006_work() {
+    calls_work("calls_of_3006_work", "3006.");
+}
+
+#[test]
+fn calls_of_3007_work() {
+    calls_work("calls_of_3007_work", "3007.");
+}
+
+#[test]
+fn calls_of_3008_work() {
+    calls_work("calls_of_3008_work", "3008.");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use proto::ids::Jid;
-use proto::value::Value;
+use proto::value::{Map, Value};
 use serde::{Deserialize, Serialize};
 
 use super::caller::Who;
@@ -96,6 +96,7 @@ impl JobRequest {
             jid,
             ttl: self.ttl_s.map(Duration::from_secs),
             metadata: self.metadata.as_ref().map(Value::from_json),
+            options: Map::new(),
         })
     }
 }

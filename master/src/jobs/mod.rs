@@ -393,6 +393,7 @@ fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
     if let Some(metadata) = &request.metadata {
         load.set("metadata", metadata.clone());
     }
+    load.extend(request.options.clone());
     load
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn publish(
         Some(Value::Str(text)) => text,
         _ => String::new(),
     };
-    let request = PublishRequest { target, fun, arg, ret, jid: None, ttl: None, metadata: None };
+    let request = PublishRequest { target, fun, arg, ret, jid: None, ttl: None, metadata: None, options: Map::new() };
     match context.door.ask(context.caller.clone(), Command::Publish(request)).await? {
         Reply::Published(published) => {
             let ids: Vec<Value> = published.minions.iter().map(Value::from).collect();

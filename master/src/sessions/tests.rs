@@ -348,6 +348,7 @@ fn ping() -> PublishRequest {
         jid: None,
         ttl: None,
         metadata: None,
+        options: Map::new(),
     }
 }
 

@@ -44,6 +44,7 @@ fn build(chunk: &Chunk, _key: &str) -> Result<Reaction, ReactionError> {
         jid: None,
         ttl: None,
         metadata: chunk.given.at("metadata").cloned(),
+        options: Map::new(),
     };
     Ok(Reaction { command: Command::Publish(request), notes: arguments.notes })
 }

@@ -30,6 +30,8 @@ const SUDO: &str = "sudo_";
 /// What Salt takes away from the arguments of a runner or wheel function: they are for the client.
 const CLIENT_KEYWORDS: [&str; 9] =
     ["client", "eauth", "full_return", "username", "password", "print_event", "token", "__jid__", "__user__"];
+/// What a client may add to the publication, for Salt minions (salt-wire.md §4.2).
+const OPTIONS: [&str; 5] = ["executor_opts", "module_executors", "ret_config", "ret_kwargs", "start_event"];
 /// How long a reply waits for the files that a tool reads next. A disk that takes longer costs the tool its output, not
 /// the job.
 const FILES_DEADLINE: Duration = Duration::from_secs(5);
@@ -255,6 +257,7 @@ fn publish_request(command: PublishCommand) -> Result<PublishRequest, String> {
         jid,
         ttl: None,
         metadata: kwargs.take("metadata").filter(|metadata| !metadata.is_null()),
+        options: OPTIONS.iter().filter_map(|name| Some((Value::from(*name), kwargs.take(name)?))).collect(),
     })
 }
 

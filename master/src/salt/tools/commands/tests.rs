@@ -144,7 +144,8 @@ async fn a_publish_becomes_a_command_with_all_that_it_says() {
     rig.asked.rest();
 
     let ClearCommand::Publish(mut publish) = command(&capture) else { panic!("a publish") };
-    publish.kwargs = map! { "delimiter" => "|", "metadata" => map! { "why" => "test" } };
+    publish.kwargs =
+        map! { "delimiter" => "|", "metadata" => map! { "why" => "test" }, "ret_config" => "alt", "show_jid" => true };
     publish.user = Some("sudo_alice".into());
     if let Credentials::Key { user, .. } = &mut publish.credentials {
         *user = Some("sudo_alice".into());
@@ -155,6 +156,7 @@ async fn a_publish_becomes_a_command_with_all_that_it_says() {
     assert_eq!(caller.user, "sudo_alice");
     assert_eq!(request.target.delimiter.as_deref(), Some("|"));
     assert_eq!(request.metadata, Some(map! { "why" => "test" }.into()));
+    assert_eq!(request.options, map! { "ret_config" => "alt" }, "what is for the client alone stays here");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,9 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::encode;
 use super::framing::FramingPolicy;
-use crate::bus::Event;
+use crate::bus::{Event, Subscription};
 
 /// How many events may wait for one reader: the returns of a large fleet to one job. Beyond, it is disconnected, as Salt
 /// does with `ipc_write_buffer`: a hole would be worse, and tools connect again.
@@ -30,6 +31,14 @@ pub(super) struct Subscriber {
     writer: Option<AbortHandle>,
 }
 
+/// What a reader gets before anything else.
+pub(super) struct Earlier {
+    /// The returns that it may be waiting for.
+    pub(super) returns: Option<Subscription>,
+    /// The largest event that readers get.
+    pub(super) max_size: usize,
+}
+
 /// What became of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offered {
@@ -44,11 +53,12 @@ impl Subscriber {
     pub(super) fn new(
         stream: UnixStream,
         policy: FramingPolicy,
+        earlier: Earlier,
         after: u64,
     ) -> (Subscriber, impl Future<Output = ()> + Send + use<>) {
         let (queue, events) = mpsc::channel(QUEUE_EVENTS);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let writing = write(stream, policy, events, Arc::clone(&waiting));
+        let writing = write(stream, policy, earlier, events, Arc::clone(&waiting));
         (Subscriber { queue, waiting, after, writer: None }, writing)
     }
 
@@ -88,6 +98,7 @@ impl Drop for Subscriber {
 async fn write(
     mut stream: UnixStream,
     policy: FramingPolicy,
+    mut earlier: Earlier,
     mut events: mpsc::Receiver<Bytes>,
     waiting: Arc<AtomicUsize>,
 ) {
@@ -95,6 +106,14 @@ async fn write(
     let Ok(framing) = tokio::task::spawn_blocking(move || policy.of(pid)).await else { return };
     tracing::debug!(pid, framing = framing.name(), "a reader of events");
     let (mut from, mut to) = stream.split();
+    while let Some(returns) = &mut earlier.returns {
+        let Some(event) = returns.next().await else { break };
+        let Some(bytes) = encode::event(&event, earlier.max_size) else { continue };
+        if to.write_all(&ipc::encode(framing, &bytes)).await.is_err() {
+            return;
+        }
+    }
+    drop(earlier);
     let mut ignored = [0; 64];
     loop {
         let first = tokio::select! {

@@ -1,5 +1,6 @@
 //! The loop of the event sockets: takes up readers, hands them the events of the bus, lets go of who does not keep up.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::framing::FramingPolicy;
-use super::subscriber::{Offered, Subscriber};
+use super::subscriber::{Earlier, Offered, Subscriber};
 use super::{Counts, EventSocketsConfig, Markers, Pull, encode, fire};
 use crate::bus::{Bus, Event, EventQuery, Since, Subscription};
 use crate::runners::Ask;
@@ -20,6 +22,11 @@ use crate::runners::Ask;
 const MAX_READERS: usize = 512;
 /// The pause after the system refused a connection (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long after a publication a new reader still gets the returns that came before it. A script that publishes without
+/// waiting connects afterwards; Salt's minions never were as fast as ours are.
+const RECENT: Duration = Duration::from_secs(2);
+/// How many publications of that time are remembered; beyond, the oldest is forgotten first.
+const MAX_RECENT: usize = 1_024;
 /// How often the log names readers that were let go, at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -71,7 +78,9 @@ pub struct EventSocketsTask {
     /// There while there are readers: otherwise nobody pays for events that nobody reads.
     events: Option<Subscription>,
     writers: JoinSet<usize>,
-    told: Option<tokio::time::Instant>,
+    /// When Salt's tools have published lately, and the newest event there was then.
+    published: VecDeque<(Instant, u64)>,
+    told: Option<Instant>,
 }
 
 impl EventSocketsTask {
@@ -99,6 +108,7 @@ impl EventSocketsTask {
             next_reader: 0,
             events: None,
             writers: JoinSet::new(),
+            published: VecDeque::new(),
             told: None,
         }
     }
@@ -121,6 +131,7 @@ impl EventSocketsTask {
                 Input::Event(None) => break,
                 Input::Settle(answer) => {
                     self.take_up_all();
+                    self.note_publication();
                     // Whoever asked may have gone.
                     let _ = answer.send(());
                 }
@@ -160,6 +171,23 @@ impl EventSocketsTask {
         }
     }
 
+    fn note_publication(&mut self) {
+        if self.published.len() >= MAX_RECENT {
+            self.published.pop_front();
+        }
+        self.published.push_back((Instant::now(), self.bus.head()));
+    }
+
+    /// Returns the returns that a script which has just published may wait for, and that have come already.
+    fn recent_returns(&mut self, until: u64) -> Option<Subscription> {
+        while self.published.front().is_some_and(|(when, _)| when.elapsed() > RECENT) {
+            self.published.pop_front();
+        }
+        let (_, before) = self.published.front()?;
+        let tags = vec!["salt/job/*/ret/*".to_owned()];
+        Some(self.bus.subscribe(EventQuery { tags, since: Since::Offset(before + 1), until: Some(until) }))
+    }
+
     /// Takes up everybody who has connected by now.
     fn take_up_all(&mut self) {
         for socket in 0..self.sockets.len() {
@@ -185,7 +213,9 @@ impl EventSocketsTask {
         let policy = self.sockets[socket].policy;
         let reader = self.next_reader;
         self.next_reader += 1;
-        let (subscriber, writing) = Subscriber::new(stream, policy, self.bus.head());
+        let after = self.bus.head();
+        let earlier = Earlier { returns: self.recent_returns(after), max_size: self.max_event_size };
+        let (subscriber, writing) = Subscriber::new(stream, policy, earlier, after);
         let abort = self.writers.spawn(async move {
             writing.await;
             reader
@@ -216,7 +246,7 @@ impl EventSocketsTask {
         if slow > 0 {
             let all = self.counts.dropped.fetch_add(slow, Ordering::Relaxed) + slow;
             if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                self.told = Some(tokio::time::Instant::now());
+                self.told = Some(Instant::now());
                 tracing::warn!(since_start = all, "a reader of events did not keep up and was disconnected");
             }
         }

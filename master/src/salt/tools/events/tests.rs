@@ -114,6 +114,22 @@ async fn readers_get_what_is_fired_after_they_came_each_in_its_framing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_connects_after_it_has_published_gets_its_returns() {
+    let rig = Rig::new();
+    let ret = |id: &str| format!("salt/job/20261121001531634687/ret/{id}");
+    rig.fire(&ret("early"), 0).await;
+    // What a publish command does.
+    rig.sockets.settle().await;
+    rig.fire(&ret("m1"), 1).await;
+    rig.fire("a/b", 2).await;
+    let mut reader = rig.reader("run").await;
+    rig.fire("a/c", 3).await;
+    for tag in [ret("m1").as_str(), "a/c"] {
+        assert_eq!(reader.next().await.unwrap().tag, tag);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_fires_is_known_by_the_kernel_and_both_framings_are_understood() {
     let mut rig = Rig::new();
     for framing in [Framing::Prefixed, Framing::Stream] {

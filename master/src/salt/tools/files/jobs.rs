@@ -109,13 +109,13 @@ pub(super) fn take_in(cachedir: &Path, event: &Event) -> Result<(), WriteError> 
         ("new", None) => {
             let ids = data.at("minions").and_then(Value::as_list).unwrap_or_default();
             let minions: Vec<MinionId> = ids.iter().filter_map(|id| MinionId::parse(id.as_str()?).ok()).collect();
-            job.save_load(&jid, &load_of_new(&data), &minions, Replace::No)
+            job.save_load(&jid, &load_of_new(&jid, &data), &minions, Replace::No)
         }
         ("ret", Some(id)) => {
             let Ok(id) = MinionId::parse(id) else { return Ok(()) };
             if !job.0.join(".load.p").exists() {
                 // A return that stands alone: of `salt-call`, of a schedule.
-                job.save_load(&jid, &load_of_return(&data, &id), std::slice::from_ref(&id), Replace::No)?;
+                job.save_load(&jid, &load_of_return(&jid, &data, &id), std::slice::from_ref(&id), Replace::No)?;
             }
             job.save_return(&id, &data)
         }
@@ -124,26 +124,32 @@ pub(super) fn take_in(cachedir: &Path, event: &Event) -> Result<(), WriteError> 
 }
 
 /// Makes the load that Salt's command line would have sent for a job.
-fn load_of_new(new: &Map) -> Map {
+fn load_of_new(jid: &Jid, new: &Map) -> Map {
     let field = |name: &str| new.at(name).cloned().unwrap_or_default();
     let mut kwargs = map! { "delimiter" => new.text("delimiter").unwrap_or(":") };
     if let Some(metadata) = new.at("metadata") {
         kwargs.set("metadata", metadata.clone());
     }
     map! {
-        "cmd" => "publish", "tgt" => field("tgt"), "fun" => field("fun"), "arg" => field("arg"),
-        "tgt_type" => field("tgt_type"), "ret" => "", "jid" => field("jid"), "kwargs" => kwargs, "user" => field("user"),
+        "cmd" => "publish", "tgt" => field("tgt"), "fun" => field("fun"), "arg" => list(new.at("arg")),
+        "tgt_type" => field("tgt_type"), "ret" => "", "jid" => jid, "kwargs" => kwargs, "user" => field("user"),
     }
 }
 
-/// Makes the load that Salt's master stores for a return without a job: the return, addressed to its own minion.
-fn load_of_return(ret: &Map, id: &MinionId) -> Map {
+/// Makes the load that Salt's master stores for a return without a job: the return, addressed to its own minion. Salt's
+/// tools stumble over a load without its jid, or arguments that are no list: local users may fire any event.
+fn load_of_return(jid: &Jid, ret: &Map, id: &MinionId) -> Map {
     let mut load = ret.clone();
-    let arg = load.at("fun_args").cloned().unwrap_or_else(|| Value::List(Vec::new()));
+    load.set("jid", jid);
+    let arg = list(load.at("fun_args"));
     load.set("arg", arg);
     load.set("tgt", id.as_str());
     load.set("tgt_type", "glob");
     load
+}
+
+fn list(arg: Option<&Value>) -> Value {
+    Value::List(arg.and_then(Value::as_list).map(<[Value]>::to_vec).unwrap_or_default())
 }
 
 /// Deletes the jobs that are older than they may get; returns how many.
@@ -250,8 +256,7 @@ mod tests {
     fn a_return_without_a_job_gets_one_and_a_second_return_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let tag = format!("salt/job/{JID}/ret/web1");
-        let ret = map! { "id" => "web1", "jid" => JID, "fun" => "test.ping", "fun_args" => Vec::<Value>::new(),
-        "return" => "one", "retcode" => 0, "success" => true, "out" => "nested" };
+        let ret = map! { "id" => "web1", "fun" => "test.ping", "fun_args" => "odd", "return" => "one", "retcode" => 0, "success" => true, "out" => "nested" };
         take_in(dir.path(), &event(&tag, &ret)).unwrap();
         take_in(dir.path(), &event(&tag, &map! { "return" => "two" })).unwrap();
         let job = JobDir::of(dir.path(), &jid());
@@ -259,6 +264,7 @@ mod tests {
         assert_eq!(read("web1/return.p").get("return"), Some(&"one".into()));
         assert_eq!(read("web1/out.p"), "nested".into());
         assert_eq!(read(".load.p").get("tgt"), Some(&"web1".into()));
+        assert_eq!(read(".load.p").get("jid"), Some(&JID.into()));
         let mut names: Vec<_> =
             fs::read_dir(&job.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
