@@ -66,7 +66,10 @@ async fn a_change_is_asked_for_and_answered_with_where_the_keys_are() {
     );
     let refused = run(&door, &bus, caller(), "key.accept", Args::default(), None).await.unwrap_err().to_string();
     assert!(refused.contains("'match'") && refused.contains("key.accept MATCH"), "{refused}");
-    let refused = run(&door, &bus, caller(), "key.list", Args { arg: vec!["sideways".into()], kwarg: Map::new() }, None).await.unwrap_err();
+    let refused =
+        run(&door, &bus, caller(), "key.list", Args { arg: vec!["sideways".into()], kwarg: Map::new() }, None)
+            .await
+            .unwrap_err();
     assert!(refused.to_string().contains("sideways"), "{refused}");
     let unknown = run(&door, &bus, caller(), "config.apply", Args::default(), None).await.unwrap_err();
     assert_eq!(unknown, CommandError::NotFound("'config.apply' is not available.".into()));

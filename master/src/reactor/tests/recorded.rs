@@ -81,8 +81,12 @@ fn every_recorded_file_of_the_seeds_does_what_it_did_there() {
 #[test]
 fn wheel_reactions_change_keys_and_other_types_are_refused() {
     let commands = planned(&lab(), "lab/wheel", &Map::new()).0;
-    let wheel =
-        |fun: &str, value: &str| Command::Wheel { fun: fun.into(), arg: Vec::new(), kwarg: map! { "match" => value }, jid: None };
+    let wheel = |fun: &str, value: &str| Command::Wheel {
+        fun: fun.into(),
+        arg: Vec::new(),
+        kwarg: map! { "match" => value },
+        jid: None,
+    };
     assert_eq!(commands, [wheel("key.list", "all"), wheel("key.finger", "m1")]);
     let check = |tag: &str, expected: &str| {
         let (commands, plan) = planned(&lab(), tag, &map! { "id" => "m1" });
@@ -173,7 +177,9 @@ fn the_other_forms_of_the_interface_reactor_mean_the_same() {
             panic!("a map")
         };
         let expected = match (json(arg), json(kwarg)) {
-            (Value::List(arg), Value::Map(kwarg)) => Command::Run { fun: "proxy.execute".into(), arg, kwarg, jid: None },
+            (Value::List(arg), Value::Map(kwarg)) => {
+                Command::Run { fun: "proxy.execute".into(), arg, kwarg, jid: None }
+            }
             _ => panic!("a list and a map"),
         };
         assert_eq!(planned(&conf, "x", &data).0, [expected], "{file}");

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proto::salt::event::{BadEvent, Event};
+use proto::salt::ipc::Frames;
 use proto::tag::Tag;
 use proto::value::{Map, MapExt as _};
-use proto::salt::ipc::Frames;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;

@@ -85,7 +85,11 @@ struct Counts {
 
 impl EventSockets {
     /// Opens the sockets. A running Salt master's are not touched: that is an error.
-    pub fn open(config: &EventSocketsConfig, bus: Bus, door: Arc<dyn Ask>) -> Result<(EventSockets, EventSocketsTask), OpenError> {
+    pub fn open(
+        config: &EventSocketsConfig,
+        bus: Bus,
+        door: Arc<dyn Ask>,
+    ) -> Result<(EventSockets, EventSocketsTask), OpenError> {
         let counts = Arc::new(Counts::default());
         let (settle, settles) = mpsc::channel(SETTLES);
         let mut publish = Vec::new();

@@ -117,7 +117,8 @@ impl EventSocketsTask {
     pub async fn run(mut self, stop: CancellationToken) {
         let pull = std::mem::take(&mut self.pull);
         let pull_paths: Vec<_> = pull.iter().filter_map(path_of).collect();
-        let firing = fire::serve(pull, self.bus.clone(), Arc::clone(&self.door), Arc::clone(&self.counts), stop.clone());
+        let firing =
+            fire::serve(pull, self.bus.clone(), Arc::clone(&self.door), Arc::clone(&self.counts), stop.clone());
         let firing = tokio::spawn(firing);
         loop {
             match self.next(&stop).await {

@@ -206,7 +206,8 @@ async fn the_sockets_have_salts_modes_and_go_with_the_master() {
     let (door, _asked) = FakeDoor::new(rig.bus.clone());
     let second = EventSockets::open(&config(rig.dir.path()), rig.bus.clone(), Arc::new(door)).err().unwrap();
     assert!(second.to_string().contains("another master is already serving"), "{second}");
-    let paths = ["run", "prefixed"].map(|folder| [PUBLISH, PULL, "publish_pull.ipc", "workers.ipc"].map(|name| path(folder, name)));
+    let paths = ["run", "prefixed"]
+        .map(|folder| [PUBLISH, PULL, "publish_pull.ipc", "workers.ipc"].map(|name| path(folder, name)));
     assert!(paths.iter().flatten().all(|path| path.exists()), "the second one has taken nothing away");
     rig.stop.cancel();
     rig.task.await.unwrap();

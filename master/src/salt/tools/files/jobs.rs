@@ -162,7 +162,8 @@ pub(super) fn expire(cachedir: &Path, keep: Duration, now: SystemTime) -> Result
                 return Ok(expired);
             }
             // A directory without this file is what a crash left.
-            let touched = fs::metadata(job.join("jid")).or_else(|_| fs::metadata(&job)).and_then(|meta| meta.modified());
+            let touched =
+                fs::metadata(job.join("jid")).or_else(|_| fs::metadata(&job)).and_then(|meta| meta.modified());
             let is_old = touched.is_ok_and(|touched| now.duration_since(touched).is_ok_and(|age| age > keep));
             if is_old {
                 fs::remove_dir_all(&job).map_err(WriteError::at(&job))?;
@@ -287,7 +288,7 @@ mod tests {
             take_in(dir.path(), &event(tag, &map! { "return" => true })).unwrap();
         }
         take_in(dir.path(), &event(&format!("salt/job/{JID}/ret/../../x"), &map! { "return" => true })).unwrap();
-        take_in(dir.path(), &event(&format!("salt/job/{JID}/ret/..", ), &map! { "return" => true })).unwrap();
+        take_in(dir.path(), &event(&format!("salt/job/{JID}/ret/..",), &map! { "return" => true })).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
