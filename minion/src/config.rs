@@ -17,9 +17,11 @@ mod files;
 mod identity;
 mod keys;
 mod reader;
+mod salt;
 
 pub use files::{Files, FilesError, Fingerprint, fingerprint};
 pub use reader::OptionError;
+pub use salt::{ONLY as SALT_OPTIONS, SaltOptions, Wire};
 
 use keys::Meaning;
 use reader::Reader;
@@ -108,6 +110,9 @@ pub struct Config {
     pub max_jobs: Option<usize>,
     /// `max_return_size`: how long a return may be, in bytes. Default: the executor's.
     pub max_return_size: Option<usize>,
+    /// `mine_enabled`, `mine_interval`: how often the master is told the mine, in minutes; not at all if it is not enabled.
+    /// Defaults: True and 60.
+    pub mine_interval: Option<Duration>,
     /// All options as modules see them (`config.get`): the files' options over the values of the fields here.
     pub options: Map,
     /// `pki_dir`: the folder of keys. Default: `etc/halite/pki/minion` under `root_dir`.
@@ -132,6 +137,8 @@ pub struct Config {
     pub waiting_jobs: Option<usize>,
     /// What an administrator should know about the files.
     pub warnings: Vec<String>,
+    /// `wire`: what the master speaks: `native` or `salt`. Default: `native`.
+    pub wire: Wire,
     /// Where each beacon's configuration stands, by its name.
     pub beacon_places: Vec<(String, String)>,
 }
@@ -182,6 +189,7 @@ impl Config {
             master_demands: demands(&reader)?,
             max_jobs: count(reader.number("max_jobs", 1, 1_024)?),
             max_return_size: count(reader.number("max_return_size", 1_024, 15 << 20)?),
+            mine_interval: mine_interval(&reader)?,
             options: Map::new(),
             pki_dir: under("pki_dir", "etc/halite/pki/minion")?,
             publish_port: port(&reader, "publish_port")?.unwrap_or(PUBLISH_PORT),
@@ -194,6 +202,7 @@ impl Config {
             start_event_grains: reader.texts("start_event_grains")?,
             waiting_jobs: count(reader.number("waiting_jobs", 0, 65_536)?),
             warnings,
+            wire: salt::wire(&reader)?,
             beacon_places: Vec::new(),
         };
         config.beacon_places = places(&reader, &config.beacons);
@@ -226,6 +235,11 @@ fn count(given: Option<u64>) -> Option<usize> {
 
 fn port(reader: &Reader<'_>, option: &str) -> Result<Option<u16>, OptionError> {
     Ok(reader.number(option, 1, 65_535)?.and_then(|port| u16::try_from(port).ok()))
+}
+
+fn mine_interval(reader: &Reader<'_>) -> Result<Option<Duration>, OptionError> {
+    let minutes = reader.number("mine_interval", 1, 525_600)?.unwrap_or(60);
+    Ok(reader.flag("mine_enabled", true)?.then(|| Duration::from_secs(60 * minutes)))
 }
 
 fn pace(reader: &Reader<'_>) -> Result<Pace, OptionError> {
@@ -367,9 +381,13 @@ fn id(reader: &Reader<'_>, folder: &Path) -> Result<MinionId, ConfigError> {
 /// Says which options are not supported or not known.
 fn warnings(files: &Files) -> Vec<String> {
     let mut warnings = Vec::new();
+    let is_native = files.options.text("wire") != Some("salt");
     for key in files.options.keys().map(Value::to_key) {
         let place = files.place(&[&key]).unwrap_or_else(|| "the command line".to_owned());
         match keys::meaning(&key) {
+            Meaning::Read if is_native && salt::ONLY.contains(&key.as_str()) => {
+                warnings.push(format!("{place}: option {key} counts with `wire: salt` alone"));
+            }
             Meaning::Read => {}
             Meaning::Unknown(Some(known)) => {
                 warnings.push(format!("{place}: unknown option {key}; did you mean {known}?"));

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use proto::map;
-use proto::message::Kind;
 use proto::tag::Tag;
 use proto::value::{Map, MapExt, Value};
 use render::yaml::{self, Source};
@@ -25,12 +24,15 @@ use crate::grains::{self, GrainsContext};
 use crate::health;
 use crate::host::system::boot_id;
 use crate::jids::{Jids, Owed};
-use crate::link::{self, Intake, IntakeParts, Link, Target, keys};
+use crate::link::{self, Intake, IntakeParts, Link};
 use crate::local::{self, Local};
 use crate::local_bus::LocalBus;
 use crate::modules::{NoJobs, NotDone, Reload};
 use crate::pillar::Pillar;
+use crate::schedule;
 use crate::spool::{self, Keeper};
+
+pub mod wire;
 
 /// How often the configuration's files are looked at: a few `stat` calls.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -43,7 +45,8 @@ const RELOADS: usize = 16;
 /// How long such a function waits.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 /// Options that are read once, at the start.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 13] = [
+    "wire",
     "id",
     "master",
     "master_port",
@@ -96,20 +99,6 @@ pub async fn run(config: Config, overrides: Overrides) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns where the master is and who we are; makes the key pair at the first start.
-pub fn target(config: &Config) -> anyhow::Result<Target> {
-    Ok(Target {
-        id: config.id.clone(),
-        host: config.master.clone(),
-        request_port: config.request_port,
-        publish_port: config.publish_port,
-        pki_dir: config.pki_dir.clone(),
-        key: keys::own(&config.pki_dir).context("failed to get the minion's key pair")?,
-        demands: config.master_demands.clone(),
-        heartbeat: config.heartbeat,
-    })
-}
-
 /// Reads all grains. Blocks.
 pub fn collect_grains(config: &Config) -> Map {
     let path = config.folder.join("grains");
@@ -136,9 +125,7 @@ pub fn collect_grains(config: &Config) -> Map {
 impl Daemon {
     async fn start(config: Config, overrides: Overrides) -> anyhow::Result<Daemon> {
         let files = config::fingerprint(&config.folder, &config.options);
-        let target = target(&config)?;
         config.remember_id();
-        info!(fingerprint = %target.key.fingerprint, "key pair");
         let grains = blocking({
             let config = config.clone();
             move || collect_grains(&config)
@@ -147,14 +134,13 @@ impl Daemon {
         let (jids, owed, jids_thread) = Jids::open(&config.cachedir)
             .context("failed to open the memory of jobs; the minion cannot run without it")?;
         let (keeper, owed) = open_spool(&config, owed)?;
-        let (link, jobs, link_task) =
-            Link::spawn(link_parts(&config, target, &grains, jids.clone(), keeper)).context("failed to start")?;
+        let (link, jobs, link_task) = wire::daemon(&config, &grains, jids.clone(), keeper)?;
         let (options_sender, options) = watch::channel(Arc::new(config.options.clone()));
         let (grains_sender, grains_receiver) = watch::channel(Arc::new(grains));
         let bus = LocalBus::default();
         let beacons = Beacons::new(config.id.clone(), configured(&config));
         let (reload, reloads) = mpsc::channel(RELOADS);
-        let pillar = Pillar::default();
+        let (pillar, proc) = (Pillar::default(), wire::proc_folder(&config));
         let parts = executor::Parts {
             id: config.id.to_string(),
             config: options.clone(),
@@ -164,7 +150,7 @@ impl Daemon {
             reload: Arc::new(Reloads(reload)),
             master: link.master(),
             pillar: pillar.clone(),
-            returns: Intake::returns(link.clone(), jids.clone()),
+            returns: Intake::returns(link.clone(), jids.clone(), proc.clone()),
             limit: return_limit(&config),
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("halite-minion")),
         };
@@ -173,24 +159,31 @@ impl Daemon {
         let (executor, executor_task) = Executor::spawn(parts, limits(&config));
         greet(&config, &link, &grains_sender.borrow().clone(), owed).await;
         let (id, link_of_jobs) = (config.id.clone(), link.clone());
-        let intake =
-            IntakeParts { id, grains, pillar: pillar.clone(), executor: executor.clone(), jids, link: link_of_jobs };
+        let intake = IntakeParts {
+            id,
+            grains,
+            pillar: pillar.clone(),
+            executor: executor.clone(),
+            jids,
+            link: link_of_jobs,
+            proc,
+        };
         let intake_task = tokio::spawn(Intake::run(intake, jobs));
         let told = follow_pillar(&pillar, &link, &options, &grains_sender);
         let beacons_task = beacons.spawn(beacon_parts(&config, &link, &executor));
         served.jobs = Arc::new(executor.clone());
+        let mine = tell_mine(&config, &link, &served);
         let (local, local_task) = open_local(&config, served);
-        let mut started = vec![("health", tell_health(&config, &link)), ("pillar", told)];
+        let mut started = vec![("health", tell_health(&config, &link)), ("pillar", told), ("mine", mine)];
         started.extend([("link", link_task), ("intake", intake_task)]);
         started.extend([("executor", executor_task), ("beacons", beacons_task)]);
         started.extend(local_task.map(|task| ("local", task)));
-        let (options, grains) = (options_sender, grains_sender);
         Ok(Daemon {
             config,
             overrides,
             files,
-            options,
-            grains,
+            options: options_sender,
+            grains: grains_sender,
             link,
             executor,
             beacons,
@@ -244,7 +237,7 @@ impl Daemon {
 
     async fn take(&mut self, config: Config) {
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
-        for option in FIXED {
+        for option in FIXED.iter().chain(config::SALT_OPTIONS) {
             if config.options.at(option) != self.config.options.at(option) {
                 warn!("option {option} has changed; the change takes effect at the next start");
             }
@@ -282,28 +275,14 @@ impl Daemon {
         join_part(link_task, PART_GRACE).await;
         join_part(intake, PART_GRACE).await;
         drop(link);
-        // They end with the link: what asks for the pillar, and what tells of the link.
-        join_part(started.pop(), PART_GRACE).await;
-        join_part(started.pop(), PART_GRACE).await;
+        // They end with the link: what tells the mine, what asks for the pillar, and what tells of the link.
+        while let Some(part) = started.pop() {
+            join_part(Some(part), PART_GRACE).await;
+        }
         let waited = tokio::task::spawn_blocking(move || jids_thread.join());
         if !matches!(timeout(PART_GRACE, waited).await, Ok(Ok(Ok(())))) {
             warn!(part = "jids", "did not stop in time");
         }
-    }
-}
-
-fn link_parts(config: &Config, target: Target, grains: &Map, jids: Jids, keeper: Keeper) -> link::Parts {
-    let vouching = config.autosign_grains.iter();
-    let autosign: Map = vouching.filter_map(|name| Some((name.as_str().into(), grains.at(name)?.clone()))).collect();
-    link::Parts {
-        target,
-        kind: Kind::Daemon,
-        grains: Some(grains.clone()),
-        autosign_grains: (!autosign.is_empty()).then_some(autosign),
-        pace: config.pace,
-        first_delay: random_share(config.random_startup_delay),
-        jids: Some(jids),
-        keeper,
     }
 }
 
@@ -335,6 +314,13 @@ fn follow_pillar(
 ) -> JoinHandle<()> {
     let (options, grains) = (options.clone(), grains.subscribe());
     pillar.follow(link.master(), link.status(), move || (options.borrow().clone(), grains.borrow().clone()))
+}
+
+/// Has the mine told by time, unless that is turned off.
+fn tell_mine(config: &Config, link: &Link, parts: &local::Parts) -> JoinHandle<()> {
+    let Some(every) = config.mine_interval else { return tokio::spawn(async {}) };
+    let parts = parts.clone();
+    schedule::tell_mine(every, link.status(), Arc::new(move || local::context(&parts)))
 }
 
 fn limits(config: &Config) -> Limits {
@@ -476,15 +462,6 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "the service manager cannot be told");
     }
-}
-
-/// Returns a random share of a delay.
-fn random_share(delay: Duration) -> Duration {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut byte = [0];
-    // Without random bytes the whole delay is taken.
-    let share = SystemRandom::new().fill(&mut byte).map_or(255, |()| byte[0]);
-    delay.mul_f64(f64::from(share) / 255.0)
 }
 
 #[cfg(test)]

@@ -108,7 +108,8 @@ impl Illness {
             }
             Illness::Gone { .. } => "start halite-minion",
             Illness::Limbo { key, .. } if key == "pending" => {
-                "on the master: compare fingerprints (`halite key finger`), then `halite key accept`"
+                "on the master: compare fingerprints, then accept the key: `halite key finger` and `halite key accept`; on a Salt \
+                 master `salt-key -f` and `salt-key -a`"
             }
             Illness::Limbo { .. } => "the minion's log says why, and what to do about it",
             Illness::Stuck { .. } => "if it was not stopped on purpose (SIGSTOP, a paused container), restart it",

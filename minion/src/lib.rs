@@ -22,4 +22,5 @@ pub mod local;
 pub mod local_bus;
 pub mod modules;
 pub mod pillar;
+pub mod schedule;
 pub mod spool;

@@ -13,21 +13,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use proto::ids::Jid;
 use proto::map;
-use proto::message::{Kind, SessionState};
+use proto::message::SessionState;
 use proto::value::{Map, MapExt, Value};
 use render::output::{self, Colour, Controls, Format, Style};
 use render::yaml;
 use tokio::time::timeout;
 
 use crate::beacons;
-use crate::config::Config;
-use crate::daemon;
+use crate::config::{Config, Wire};
+use crate::daemon::{self, wire};
 use crate::executor::{self, Done};
-use crate::link::{self, Link, LinkStatus};
+use crate::link::{Link, LinkStatus};
 use crate::local::{self, LocalError};
 use crate::modules::{JobInfo, ModuleContext, NoDaemon, ServedBy, served_by};
 use crate::pillar;
-use crate::spool::Keeper;
 
 /// There is no session with the master, or it did not acknowledge; or no daemon where one is needed.
 const NO_MASTER: u8 = 3;
@@ -145,7 +144,7 @@ pub(super) async fn run(config: Config, args: CallArgs) -> anyhow::Result<ExitCo
         None => {}
     }
     // What is about this host's daemon has nothing to tell the master.
-    let connected = if args.local || served != ServedBy::Caller { None } else { Some(connect(&config)?) };
+    let connected = if args.local || served != ServedBy::Caller { None } else { Some(wire::call(&config)?) };
     if let Some((link, _)) = &connected
         && let Err(why) = session(link, &config, wait).await
     {
@@ -185,23 +184,6 @@ fn finish(args: &CallArgs, done: &Done) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit_code(done, args.retcode_passthrough)))
 }
 
-fn connect(config: &Config) -> anyhow::Result<(Link, tokio::task::JoinHandle<()>)> {
-    let parts = link::Parts {
-        target: daemon::target(config)?,
-        kind: Kind::Call,
-        grains: None,
-        autosign_grains: None,
-        pace: config.pace,
-        first_delay: Duration::ZERO,
-        jids: None,
-        // The exit code tells whether the master has it: nothing is left for a later process.
-        keeper: Keeper::in_memory(link::random().context("failed to start")?),
-    };
-    // No jobs come to a call: they go to the daemon.
-    let (link, _jobs, task) = Link::spawn(parts).context("failed to start")?;
-    Ok((link, task))
-}
-
 /// Waits for the session; says what to do if there is none.
 async fn session(link: &Link, config: &Config, wait: Duration) -> Result<(), String> {
     let mut status = link.status();
@@ -226,9 +208,13 @@ async fn session(link: &Link, config: &Config, wait: Duration) -> Result<(), Str
         LinkStatus::Limbo { state, reason } => {
             let id = &config.id;
             let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let accept = match config.wire {
+                Wire::Native => format!("halite key accept {id}"),
+                Wire::Salt(_) => format!("salt-key -a {id}"),
+            };
             Err(format!(
-                "the master {master} does not accept this minion's key: {}{reason}. On the master, \
-                 `halite key accept {id}` accepts it. --local does without a master",
+                "the master {master} does not accept this minion's key: {}{reason}. On the master, `{accept}` accepts \
+                 it. --local does without a master",
                 state.name()
             ))
         }

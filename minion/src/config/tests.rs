@@ -104,3 +104,30 @@ fn beacons_are_a_map_or_a_list_of_maps() {
     let config = load("beacons:\n  load: []\n").unwrap();
     assert!(config.beacon_place("load").ends_with("minion:2:3"), "{}", config.beacon_place("load"));
 }
+
+#[test]
+fn salts_wire_is_read_with_salts_defaults_and_its_mistakes_are_said() {
+    let Wire::Salt(options) = load("wire: salt\n").unwrap().wire else { panic!("salt") };
+    let seconds = Duration::from_secs;
+    assert_eq!((options.patience.acceptance, options.patience.auth), (seconds(10), seconds(5)));
+    assert_eq!((options.patience.request, options.patience.tries, options.key_bits), (seconds(60), 3, 2048));
+    assert_eq!((options.publish_port, options.sign_key, options.ping), (None, None, None));
+    let Wire::Salt(options) = load("wire: salt\nverify_master_pubkey_sign: True\npublish_port: 5\n").unwrap().wire
+    else {
+        panic!("salt")
+    };
+    assert_eq!((options.publish_port, options.sign_key.as_deref()), (Some(5), Some("master_sign")));
+    assert_eq!(load("wire: native\n").unwrap().wire, Wire::Native);
+    refusal("wire: both\n", "native or salt");
+    refusal("wire: salt\nkeysize: 1024\n", "keysize");
+    refusal("wire: salt\nencryption_algorithm: OAEP-MD5\n", "OAEP-SHA224");
+    refusal("wire: salt\nmaster_finger: 'aa:bb'\n", "SHA-256 fingerprint");
+    refusal("wire: salt\nmaster_sign_key_name: ../x\n", "master_sign_key_name");
+}
+
+#[test]
+fn an_option_of_salts_wire_without_that_wire_is_said() {
+    let warnings = load("zmq_filtering: True\n").unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("counts with `wire: salt` alone")), "{warnings:?}");
+    assert!(load("wire: salt\nzmq_filtering: True\n").unwrap().warnings.is_empty());
+}

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::ids::MinionId;
 use proto::message::hello::{HelloReply, HelloRequest};
-use proto::message::{self, BadLoad, WINDOW_BYTES};
+use proto::message::{self, BadLoad, RsaProof, WINDOW_BYTES};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 use transport::{
     ConnectConfig, ConnectError, ConnectMechanism, Established, Heartbeat, Incoming, Link as Connection, LinkClosed,
     QueueLimits, SendError, SocketType,
@@ -17,11 +17,12 @@ use transport::{
 use super::keys::{self, KeyError, OwnKey};
 use super::state::Failure;
 use super::trust::{self, Demands, TrustError, Verdict};
+use super::upgrade;
 
 /// How long the master may take to answer a `hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Loads that may wait for the socket: a whole window and the session's own requests, so that the queue never refuses.
-const QUEUE: QueueLimits = QueueLimits { messages: 2 * message::WINDOW_LOADS, bytes: 64 * WINDOW_BYTES };
+pub(super) const QUEUE: QueueLimits = QueueLimits { messages: 2 * message::WINDOW_LOADS, bytes: 64 * WINDOW_BYTES };
 
 /// Where the master is, who we are, and whom we trust.
 #[derive(Clone)]
@@ -42,6 +43,19 @@ pub struct Target {
     pub demands: Demands,
     /// When a silent master is dead.
     pub heartbeat: Heartbeat,
+}
+
+/// A connection that was made.
+pub(super) struct Dialed {
+    pub(super) link: Connection,
+    /// What vouches for this minion with this master: its key of Salt's, if it has one.
+    pub(super) upgrade: Option<Box<RsaProof>>,
+}
+
+impl From<Connection> for Dialed {
+    fn from(link: Connection) -> Dialed {
+        Dialed { link, upgrade: None }
+    }
 }
 
 /// Why there is no connection.
@@ -76,13 +90,16 @@ impl DialError {
 
 /// Connects the DEALER. At the first contact the master's key is asked for and pinned. If a handshake with the pinned key
 /// fails, it is asked for again, to tell a changed key from a master that is down.
-pub(super) async fn dealer(target: &Target) -> Result<Connection, DialError> {
+pub(super) async fn dealer(target: &Target) -> Result<Dialed, DialError> {
     let key = match known_key(target)? {
         Some(key) => key,
         None => first_contact(target).await?,
     };
     match sealed(target, SocketType::Dealer, key).await {
-        Ok(established) => Ok(established.link),
+        Ok(established) => {
+            let upgrade = upgrade::vouch(target, key).await.map(Box::new);
+            Ok(Dialed { link: established.link, upgrade })
+        }
         Err(error @ ConnectError::Handshake { .. }) => {
             if let Ok(offered) = hello(target).await {
                 let pinned = keys::pinned(&target.pki_dir)?.or(Some(key));
@@ -95,14 +112,14 @@ pub(super) async fn dealer(target: &Target) -> Result<Connection, DialError> {
 }
 
 /// Connects the SUB and subscribes. The DEALER was connected before, so the key is known.
-pub(super) async fn subscriber(target: &Target) -> Result<Connection, DialError> {
+pub(super) async fn subscriber(target: &Target) -> Result<Dialed, DialError> {
     let key = match known_key(target)? {
         Some(key) => key,
         None => first_contact(target).await?,
     };
     let established = sealed(target, SocketType::Sub, key).await?;
     established.link.subscribe(message::topic(&target.id).as_bytes())?;
-    Ok(established.link)
+    Ok(established.link.into())
 }
 
 /// Returns the key to insist on, if there is one before any contact.
@@ -120,10 +137,7 @@ async fn first_contact(target: &Target) -> Result<[u8; 32], DialError> {
         return Err(DialError::Version(reply.version));
     }
     let path = keys::pin_path(&target.pki_dir);
-    let rsa_pin = target.pki_dir.join("minion_master.pub");
-    if rsa_pin.exists() {
-        warn!(path = %rsa_pin.display(), "a Salt master's key is pinned; this version cannot check the native key by it");
-    }
+    upgrade::judge(target, &reply).await?;
     if trust::judge(&reply.key, None, &path, &target.demands)? == Verdict::Pin {
         keys::pin(&target.pki_dir, &reply.key)?;
         let fingerprint = trust::fingerprint(&reply.key);
@@ -165,6 +179,6 @@ async fn sealed(target: &Target, socket: SocketType, key: [u8; 32]) -> Result<Es
 }
 
 /// Joins host and port; an IPv6 address gets its brackets.
-fn address(host: &str, port: u16) -> String {
+pub(super) fn address(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use super::Link;
+use super::salt::ProcFolder;
 use crate::executor::{Executor, Job, Return, ReturnSink, StartError};
 use crate::jids::{Begun, JidError, Jids};
 use crate::pillar::Pillar;
@@ -35,6 +36,8 @@ pub struct IntakeParts {
     pub jids: Jids,
     /// Where returns go.
     pub link: Link,
+    /// Where running jobs are shown to Salt's tools, on Salt's wire.
+    pub proc: Option<ProcFolder>,
 }
 
 /// The way of jobs from the link to the executor, and of their returns back.
@@ -69,8 +72,8 @@ impl Intake {
     }
 
     /// Returns the sink for the executor's returns: on the disk first, then to the master.
-    pub fn returns(link: Link, jids: Jids) -> Arc<dyn ReturnSink> {
-        Arc::new(Returns { link, jids })
+    pub fn returns(link: Link, jids: Jids, proc: Option<ProcFolder>) -> Arc<dyn ReturnSink> {
+        Arc::new(Returns { link, jids, proc })
     }
 }
 
@@ -119,11 +122,23 @@ impl IntakeParts {
             }
         };
         info!(%jid, fun = ?job.fun(), user = job.user, "job");
+        self.show(jid, job.publication()).await;
         match self.executor.start(job).await {
             Ok(()) | Err(StartError::Stopped) => {}
-            Err(StartError::Busy(ret)) => self.answer(jid, ret.load).await,
+            Err(StartError::Busy(ret)) => {
+                self.proc.iter().for_each(|proc| proc.remove(jid));
+                self.answer(jid, ret.load).await;
+            }
             Err(StartError::Duplicate) => debug!(%jid, "the job runs already"),
         }
+    }
+
+    /// Writes the job's file before the job can end.
+    async fn show(&self, jid: &Jid, publication: Map) {
+        let Some(proc) = self.proc.clone() else { return };
+        let jid = jid.clone();
+        // It only fails with the runtime.
+        let _ = tokio::task::spawn_blocking(move || proc.write(&jid, &publication)).await;
     }
 
     async fn answer(&self, jid: &Jid, load: Map) {
@@ -166,6 +181,7 @@ fn failure(publish: &Publish, text: &str) -> Map {
 struct Returns {
     link: Link,
     jids: Jids,
+    proc: Option<ProcFolder>,
 }
 
 impl ReturnSink for Returns {
@@ -173,6 +189,7 @@ impl ReturnSink for Returns {
         let Ok(jid) = Jid::parse(&ret.jid) else {
             return error!(jid = ret.jid, "a return of a job without a proper jid is lost");
         };
+        self.proc.iter().for_each(|proc| proc.remove(&jid));
         if let Err(error) = self.jids.returned(&jid, &ret.load) {
             warn!(%jid, %error, "a return is not on the disk; a restart before the master has it would lose it");
         }

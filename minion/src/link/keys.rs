@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use proto::ids::Fingerprint;
 use proto::keys::{self, BadKey, MAX_KEY_FILE, PublicKey};
+use proto::salt::rsa::BadRsaKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use tracing::warn;
 use transport::CurveKeyPair;
@@ -28,6 +29,14 @@ pub enum KeyError {
         path: PathBuf,
         /// What is wrong with it.
         source: BadKey,
+    },
+    /// It holds no RSA key.
+    #[error("read the key file {}", path.display())]
+    BadRsa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadRsaKey,
     },
     /// The system has no random numbers.
     #[error("make a key: the system gives no random bytes")]
@@ -104,7 +113,7 @@ pub fn pin(folder: &Path, key: &[u8; 32]) -> Result<(), KeyError> {
 }
 
 /// Makes the folder of keys for its owner alone; folders above it get ordinary modes.
-fn private_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn private_folder(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
         fs::create_dir_all(above)?;
     }
@@ -114,7 +123,7 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn read(path: &Path) -> Result<String, KeyError> {
+pub(super) fn read(path: &Path) -> Result<String, KeyError> {
     let failed = |source| KeyError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let limit = u64::try_from(MAX_KEY_FILE).unwrap_or(u64::MAX) + 1;
@@ -123,7 +132,24 @@ fn read(path: &Path) -> Result<String, KeyError> {
 }
 
 /// Creates a file with its content and mode at once; one that exists stays as it is.
-fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), KeyError> {
+pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), KeyError> {
+    place(path, content, mode, |draft| match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    })
+}
+
+/// Puts a file in the place of one that may be there: whoever reads sees the old one or the new one.
+pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), KeyError> {
+    place(path, content, mode, |draft| fs::rename(draft, path))
+}
+
+fn place(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    publish: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), KeyError> {
     let failed = |source| write_error(path, source);
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     // A draft of a killed process with our number may lie there.
@@ -134,27 +160,24 @@ fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), KeyError> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()
     });
-    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done,
-    });
-    // The link has the content; whether the draft can go changes nothing.
+    let published = written.and_then(|()| publish(&draft));
+    // Its place has the content; whether the draft can go changes nothing.
     let _ = fs::remove_file(&draft);
-    linked.map_err(failed)?;
+    published.map_err(failed)?;
     if let Some(folder) = path.parent() {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     }
     Ok(())
 }
 
-fn warn_if_open(path: &Path) {
+pub(super) fn warn_if_open(path: &Path) {
     let mode = fs::metadata(path).map(|found| found.permissions().mode()).unwrap_or_default();
     if mode & 0o077 != 0 {
         warn!(path = %path.display(), mode = format!("{mode:o}"), "the private key can be read by others; run chmod 0400 on it");
     }
 }
 
-fn write_error(path: &Path, source: io::Error) -> KeyError {
+pub(super) fn write_error(path: &Path, source: io::Error) -> KeyError {
     KeyError::Write { path: path.to_owned(), source }
 }
 

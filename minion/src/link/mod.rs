@@ -29,11 +29,14 @@ mod ask;
 mod connect;
 mod intake;
 pub mod keys;
+mod outbox;
 mod pace;
 mod pump;
+pub mod salt;
 mod state;
 mod task;
 mod trust;
+mod upgrade;
 mod words;
 
 pub use connect::Target;
@@ -76,8 +79,6 @@ pub enum LinkStatus {
 
 /// What a link needs.
 pub struct Parts {
-    /// Where the master is, and who we are.
-    pub target: Target,
     /// Daemon or call.
     pub kind: Kind,
     /// All grains, for a daemon.
@@ -132,7 +133,7 @@ pub enum StartError {
 
 impl Link {
     /// Starts a link. Jobs come out of the receiver; the task ends after [`Link::stop`].
-    pub fn spawn(parts: Parts) -> Result<(Link, mpsc::Receiver<Publish>, JoinHandle<()>), StartError> {
+    pub fn spawn(target: Target, parts: Parts) -> Result<(Link, mpsc::Receiver<Publish>, JoinHandle<()>), StartError> {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (status_sender, status) = watch::channel(LinkStatus::Down { why: None });
         let (jobs_sender, jobs) = mpsc::channel(JOBS);
@@ -143,7 +144,7 @@ impl Link {
             .vouching(parts.autosign_grains.is_some());
         let spool = spool::spawn(parts.keeper).map_err(StartError::Thread)?;
         let parts = task::Parts {
-            target: parts.target,
+            target,
             kind: parts.kind,
             grains: parts.grains,
             autosign_grains: parts.autosign_grains,

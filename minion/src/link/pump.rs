@@ -1,13 +1,14 @@
 //! One connection, driven by a task of its own: what comes in goes to the link's loop, which never waits for a socket.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proto::message::RsaProof;
 use tokio::sync::mpsc;
 use transport::{Incoming, Link as Connection, LinkClosed, LinkSender};
 
-use super::connect::{self, DialError, Target};
+use super::connect::{DialError, Dialed};
 
 /// Messages that wait for the loop; when it is full, the socket is not read, so the master waits.
 pub(super) const WIRE_BOUND: usize = 64;
@@ -17,6 +18,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 /// Which of the two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Socket {
+    /// What is asked of the master goes here: the DEALER, or a Salt master's REQ.
     Dealer,
     Sub,
 }
@@ -33,23 +35,25 @@ pub(super) enum WireEvent {
     Closed(LinkClosed),
     Failed(DialError),
     Message(Vec<Bytes>),
-    Ready(LinkSender),
+    /// It is there; and what vouches for us with this master, if something does.
+    Ready(LinkSender, Option<Box<RsaProof>>),
 }
 
 /// Connects and serves one connection until it ends.
-pub(super) async fn run(target: Arc<Target>, socket: Socket, generation: u64, to: mpsc::Sender<Wire>) {
+pub(super) async fn run(
+    connected: impl Future<Output = Result<Dialed, DialError>>,
+    socket: Socket,
+    generation: u64,
+    to: mpsc::Sender<Wire>,
+) {
     let report = |event| Wire { socket, generation, event };
-    let connected = match socket {
-        Socket::Dealer => connect::dealer(&target).await,
-        Socket::Sub => connect::subscriber(&target).await,
-    };
-    let last = match connected {
+    let last = match connected.await {
         Err(error) => WireEvent::Failed(error),
-        Ok(mut connection) => {
-            if to.send(report(WireEvent::Ready(connection.sender()))).await.is_err() {
+        Ok(Dialed { mut link, upgrade }) => {
+            if to.send(report(WireEvent::Ready(link.sender(), upgrade))).await.is_err() {
                 return;
             }
-            WireEvent::Closed(serve(&mut connection, &to, report).await)
+            WireEvent::Closed(serve(&mut link, &to, report).await)
         }
     };
     // The loop has ended: nobody wants to know.

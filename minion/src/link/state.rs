@@ -105,6 +105,8 @@ pub struct LinkState {
     serial: u64,
     /// Whether something vouches for a pending key: then the session is sent in limbo too (native-wire.md §4).
     vouches: bool,
+    /// Whether a key of Salt's vouches for the native one: the master may know the id by that key alone, and deny this one.
+    upgrades: bool,
     phase: Phase,
 }
 
@@ -147,6 +149,7 @@ impl LinkState {
             seq: 0,
             serial: 0,
             vouches: false,
+            upgrades: false,
             phase: Phase::Waiting { until: start },
         }
     }
@@ -154,6 +157,11 @@ impl LinkState {
     /// Makes a pending minion send its session, so that the master sees what vouches for it.
     pub fn vouching(self, vouches: bool) -> LinkState {
         LinkState { vouches, ..self }
+    }
+
+    /// Says whether a key of Salt's vouches for this minion on the connection that was just made.
+    pub fn upgrades(&mut self, upgrades: bool) {
+        self.upgrades = upgrades;
     }
 
     /// Returns a fresh number for a request.
@@ -256,8 +264,12 @@ impl LinkState {
         let had_sub = matches!(self.phase, Phase::Open { .. });
         if welcome.state != SessionState::Accepted {
             self.phase = Phase::Limbo { until: now + LIMBO_TIMEOUT };
-            let vouch = (self.vouches && welcome.state == SessionState::Pending)
-                .then(|| LinkOutput::SendSession { seq: self.next_seq() });
+            let judged = match welcome.state {
+                SessionState::Pending => self.vouches || self.upgrades,
+                SessionState::Denied => self.upgrades,
+                _ => false,
+            };
+            let vouch = judged.then(|| LinkOutput::SendSession { seq: self.next_seq() });
             let close = had_sub.then_some(LinkOutput::CloseSub);
             return close.into_iter().chain([LinkOutput::Limbo(welcome)]).chain(vouch).collect();
         }

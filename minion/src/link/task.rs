@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use proto::message::{self, Kind, Publish, Push, Request as WireRequest, SessionRequest, Spooled, Welcome};
+use proto::message::{self, Kind, Publish, Push, Request as WireRequest, RsaProof, SessionRequest, Welcome};
 use proto::msgpack;
 use proto::value::{Map, Value};
 use tokio::sync::{mpsc, watch};
@@ -16,15 +16,16 @@ use tracing::{debug, error, info, warn};
 use transport::LinkSender;
 
 use super::ask::{self, Asked, Question};
-use super::connect::{DialError, Target};
+use super::connect::{self, DialError, Target};
 use super::intake::unix_ms;
+use super::outbox::Outbox;
 use super::pump::{self, Socket, Wire, WireEvent};
 use super::state::{Failure, LinkInput, LinkOutput, LinkState};
 use super::words::{chain, explain, log_refusal};
 use super::{LinkStatus, Note, Request};
 use crate::jids::Jids;
 use crate::modules::AskError;
-use crate::spool::{Exchange, Exchanged, Flow, Item, SpoolError, Window};
+use crate::spool::{Exchange, Exchanged, Flow, Item};
 
 /// Requests taken in one turn, so that events that wait together go as one load.
 const TURN: usize = 256;
@@ -48,10 +49,8 @@ pub(super) struct LinkTask {
     instance: [u8; 16],
     grains: Option<Bytes>,
     autosign_grains: Option<Map>,
-    jids: Option<Jids>,
     state: LinkState,
-    window: Window<Note>,
-    spool: SyncSender<Exchange<Note>>,
+    outbox: Outbox,
     status: watch::Sender<LinkStatus>,
     jobs: mpsc::Sender<Publish>,
     backlog: VecDeque<Publish>,
@@ -66,6 +65,8 @@ pub(super) struct LinkTask {
     /// How far this host's clock is ahead of the master's, in milliseconds.
     ahead_ms: i64,
     asked: Asked,
+    /// What vouches for this minion while the master does not accept its native key.
+    upgrade: Option<Box<RsaProof>>,
 }
 
 /// One of the two connections as the loop sees it.
@@ -106,10 +107,8 @@ impl LinkTask {
             instance: parts.instance,
             grains: parts.grains.map(|grains| msgpack::encode_map(&grains).into()),
             autosign_grains: parts.autosign_grains,
-            jids: parts.jids,
             state: parts.state,
-            window: Window::default(),
-            spool: parts.spool,
+            outbox: Outbox::new(parts.spool, parts.jids),
             status: parts.status,
             jobs: parts.jobs,
             backlog: VecDeque::new(),
@@ -122,6 +121,7 @@ impl LinkTask {
             stop_by: None,
             ahead_ms: 0,
             asked: Asked::default(),
+            upgrade: None,
         }
     }
 
@@ -153,12 +153,12 @@ impl LinkTask {
                         slot.send(job);
                     }
                 }
-                Input::Spooled(answer) => self.spooled(answer),
+                Input::Spooled(answer) => self.outbox.exchanged(answer),
                 Input::Tick => self.give(LinkInput::Tick),
                 Input::Wire(wire) => self.wire(wire),
             }
             self.send_spooled();
-            self.exchange(self.flow());
+            self.outbox.exchange(self.flow());
         }
         self.close();
         drop(wire);
@@ -166,39 +166,20 @@ impl LinkTask {
         let _ = timeout(CLOSE_GRACE, async { while self.pumps.join_next().await.is_some() {} }).await;
         self.pumps.shutdown().await;
         let status = self.status.clone();
-        if timeout(STORE_GRACE, self.settle(spooled)).await.is_err() {
+        if timeout(STORE_GRACE, self.outbox.settle(spooled)).await.is_err() {
             warn!("the spool did not end in time; is the disk very slow?");
         }
         status.send_replace(LinkStatus::Stopped);
     }
 
-    /// Has everything stored that was taken, and waits until the spool has ended.
-    async fn settle(mut self, mut spooled: mpsc::Receiver<Exchanged<Note>>) {
-        loop {
-            self.exchange(Flow::Off);
-            if !self.window.is_exchanging() {
-                break;
-            }
-            let Some(answer) = spooled.recv().await else { return };
-            self.spooled(answer);
-        }
-        drop(self.spool);
-        while spooled.recv().await.is_some() {}
-    }
-
     fn is_done(&self) -> bool {
-        self.stop_by.is_some_and(|by| by <= Instant::now() || self.window.is_empty() || !self.state.is_flowing())
+        self.stop_by.is_some_and(|by| by <= Instant::now() || self.outbox.is_empty() || !self.state.is_flowing())
     }
 
     fn request(&mut self, request: Request) {
         match request {
             Request::Ask(question) => self.ask(question),
-            Request::Event { item, told } => {
-                if let Err((error, note)) = self.window.push_event(item, told.map(Note::Event)) {
-                    debug!(%error, "event not taken");
-                    note.into_iter().for_each(|note| refuse(note, error));
-                }
-            }
+            Request::Event { item, told } => self.outbox.event(item, told),
             Request::Grains(grains) => {
                 self.grains = Some(grains.clone());
                 if self.state.is_open() {
@@ -212,9 +193,7 @@ impl LinkTask {
                     self.send(&WireRequest::NoMatch { seq, jid });
                 }
             }
-            Request::Return { load, jid, note, taken } => {
-                self.window.push_return(Item::Return { load, jid, note, taken });
-            }
+            Request::Return { load, jid, note, taken } => self.outbox.ret(Item::Return { load, jid, note, taken }),
             Request::Stop => self.stop_by = Some(Instant::now() + STOP_GRACE),
         }
     }
@@ -236,14 +215,18 @@ impl LinkTask {
         };
         if connection.generation != wire.generation {
             // A connection that was given up while it was being made.
-            if let WireEvent::Ready(sender) = wire.event {
+            if let WireEvent::Ready(sender, _) = wire.event {
                 sender.close();
             }
             return;
         }
         match (wire.socket, wire.event) {
-            (socket, WireEvent::Ready(sender)) => {
+            (socket, WireEvent::Ready(sender, upgrade)) => {
                 connection.sender = Some(sender);
+                if socket == Socket::Dealer {
+                    self.state.upgrades(upgrade.is_some());
+                    self.upgrade = upgrade;
+                }
                 self.give(if socket == Socket::Dealer { LinkInput::DealerReady } else { LinkInput::SubReady });
             }
             (Socket::Dealer, WireEvent::Message(frames)) => self.pushed(&frames),
@@ -316,7 +299,7 @@ impl LinkTask {
 
     fn perform(&mut self, output: LinkOutput) {
         match output {
-            LinkOutput::Acked(at) => self.acked(at),
+            LinkOutput::Acked(at) => self.outbox.acked(at),
             LinkOutput::Close => {
                 self.asked.lost();
                 self.close();
@@ -325,7 +308,7 @@ impl LinkTask {
             LinkOutput::ConnectDealer => self.connect(Socket::Dealer),
             LinkOutput::ConnectSub => self.connect(Socket::Sub),
             LinkOutput::Flow => {
-                self.window.rewind();
+                self.outbox.rewind();
                 if self.kind == Kind::Call {
                     self.status.send_replace(LinkStatus::Up { session: 0 });
                 }
@@ -387,38 +370,8 @@ impl LinkTask {
         });
     }
 
-    fn acked(&mut self, at: Spooled) {
-        let settled = self.window.ack(at);
-        for note in settled.notes {
-            match note {
-                // Whoever waited may have given up; what it sent is in the log all the same.
-                Note::Event(told) => drop(told.try_send(Ok(()))),
-                Note::Told(told) => drop(told.send(())),
-            }
-        }
-        for jid in settled.jids {
-            self.jids.iter().for_each(|jids| jids.acknowledged(jid.clone()));
-        }
-    }
-
     fn flow(&self) -> Flow {
         if self.state.is_flowing() { Flow::On } else { Flow::Off }
-    }
-
-    /// Gives the spool what is new, and asks for what may be sent.
-    fn exchange(&mut self, flow: Flow) {
-        if let Some(exchange) = self.window.exchange(flow)
-            && self.spool.try_send(exchange).is_err()
-        {
-            // One is under way at a time, so there is room, unless its thread has panicked.
-            error!("the spool has failed; restart the minion");
-        }
-    }
-
-    fn spooled(&mut self, answer: Exchanged<Note>) {
-        for note in self.window.exchanged(answer) {
-            refuse(note, SpoolError::Full);
-        }
     }
 
     fn connect(&mut self, socket: Socket) {
@@ -429,7 +382,17 @@ impl LinkTask {
             Socket::Sub => self.sub = connection,
         }
         while self.pumps.try_join_next().is_some() {}
-        self.pumps.spawn(pump::run(Arc::clone(&self.target), socket, self.generation, self.wire.clone()));
+        let (target, generation, wire) = (Arc::clone(&self.target), self.generation, self.wire.clone());
+        match socket {
+            Socket::Dealer => {
+                let connected = async move { connect::dealer(&target).await };
+                self.pumps.spawn(pump::run(connected, socket, generation, wire))
+            }
+            Socket::Sub => {
+                let connected = async move { connect::subscriber(&target).await };
+                self.pumps.spawn(pump::run(connected, socket, generation, wire))
+            }
+        };
     }
 
     fn close(&mut self) {
@@ -438,6 +401,7 @@ impl LinkTask {
     }
 
     fn send_session(&mut self, seq: u64) {
+        let in_limbo = matches!(*self.status.borrow(), LinkStatus::Limbo { .. });
         let request = SessionRequest {
             seq,
             instance: self.instance,
@@ -446,7 +410,7 @@ impl LinkTask {
             software: SOFTWARE.to_owned(),
             grains: self.grains.clone(),
             autosign_grains: self.autosign_grains.clone(),
-            upgrade: None,
+            upgrade: self.upgrade.as_deref().filter(|_| in_limbo).cloned(),
         };
         self.send(&WireRequest::Session(request));
     }
@@ -468,18 +432,10 @@ impl LinkTask {
 
     fn send_spooled(&mut self) {
         while self.state.is_flowing()
-            && let Some(load) = self.window.next_load()
+            && let Some(load) = self.outbox.next_load()
         {
             self.send_bytes(load);
         }
-    }
-}
-
-/// Tells whoever waits that what it sent is not on its way.
-fn refuse(note: Note, error: SpoolError) {
-    if let Note::Event(told) = note {
-        // Whoever waited may be gone.
-        let _ = told.try_send(Err(error));
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proto::map;
 use proto::message::hello::{HelloReply, HelloRequest};
-use proto::message::{self, ErrorCode, Push, Reply, Request as WireRequest, Spooled, Welcome};
+use proto::message::{self, ErrorCode, Push, Reply, Request as WireRequest, RsaProof, Spooled, Welcome};
 use proto::value::{MapExt, Value};
 use tokio::time::timeout;
 use transport::{
@@ -52,6 +52,11 @@ impl Master {
 
     /// Answers one `hello`.
     async fn hello(&mut self) {
+        self.hello_with(None).await;
+    }
+
+    /// Answers one `hello` as a master that has this to say of its RSA key.
+    async fn hello_with(&mut self, rsa: Option<RsaProof>) {
         let mut peer = must(self.router.accept()).await;
         assert_eq!(peer.info.mechanism, Mechanism::Null);
         let Ok(Incoming::Message(frames)) = must(peer.link.recv()).await else { panic!("a hello") };
@@ -61,7 +66,7 @@ impl Master {
             master_id: "master".into(),
             key: self.keys.public(),
             software: "test".into(),
-            rsa: None,
+            rsa,
         };
         peer.link.sender().try_send(Bytes::from(reply.encode())).unwrap();
         must(peer.link.finish(PATIENCE)).await.unwrap();
@@ -182,7 +187,6 @@ fn minion_in(folder: tempfile::TempDir, master: &Master, demands: Demands, jids:
     let pace = Pace { first: Duration::from_millis(10), max: Duration::from_millis(50) };
     let (kind, grains) = (Kind::Daemon, Some(map! { "os" => "Debian" }));
     let parts = Parts {
-        target,
         kind,
         grains,
         autosign_grains: None,
@@ -191,7 +195,7 @@ fn minion_in(folder: tempfile::TempDir, master: &Master, demands: Demands, jids:
         jids,
         keeper: Keeper::in_memory([5; 16]),
     };
-    let (link, jobs, _task) = Link::spawn(parts).unwrap();
+    let (link, jobs, _task) = Link::spawn(target, parts).unwrap();
     Minion { link, jobs: Some(jobs), folder }
 }
 
@@ -333,8 +337,8 @@ pub(crate) fn idle_for_tests(folder: &std::path::Path) -> (crate::beacons::Parts
     let (pace, first_delay) = (Pace::default(), Duration::from_secs(3600));
     let keeper = Keeper::in_memory([5; 16]);
     let kind = Kind::Daemon;
-    let parts = Parts { target, kind, grains: None, autosign_grains: None, pace, first_delay, jids: None, keeper };
-    let (link, _jobs, _task) = Link::spawn(parts).unwrap();
+    let parts = Parts { kind, grains: None, autosign_grains: None, pace, first_delay, jids: None, keeper };
+    let (link, _jobs, _task) = Link::spawn(target, parts).unwrap();
     let (jids, _, _) = Jids::open(folder).unwrap();
     let (executor, task) = executor(&link, &id, jids, folder);
     let loop_interval = Duration::from_secs(1);
@@ -353,7 +357,7 @@ fn executor(link: &Link, id: &MinionId, jids: Jids, folder: &std::path::Path) ->
         reload: Arc::new(NoReload),
         master: link.master(),
         pillar: Pillar::default(),
-        returns: Intake::returns(link.clone(), jids),
+        returns: Intake::returns(link.clone(), jids, None),
         limit: Limit { max_return_size: 1 << 20, folder: folder.join("returns") },
         program: "halite-minion".into(),
     };
@@ -366,7 +370,8 @@ fn employ(minion: &mut Minion, jids: Jids) {
     let (executor, _task) = executor(&minion.link, &id, jids.clone(), minion.folder.path());
     let jobs = minion.jobs.take().unwrap();
     let grains = tokio::sync::watch::channel(Arc::default()).1;
-    let intake = IntakeParts { id, grains, pillar: Pillar::default(), executor, jids, link: minion.link.clone() };
+    let intake =
+        IntakeParts { id, grains, pillar: Pillar::default(), executor, jids, link: minion.link.clone(), proc: None };
     tokio::spawn(Intake::run(intake, jobs));
 }
 
@@ -429,4 +434,60 @@ async fn a_job_expires_by_the_masters_clock() {
     dealer.catch_up(5, Vec::new()).await;
     sub.publish("m/m1", job(JID, "*", masters_now + 60_000));
     assert_eq!(dealer.ret().await.retcode, 0, "it has a minute left");
+}
+
+/// A host that was a Salt minion: its pair, and the key of the Salt master that it trusted.
+fn was_a_salt_minion(folder: &std::path::Path, trusted: &proto::salt::rsa::PrivateKey) -> proto::salt::rsa::PrivateKey {
+    let own = proto::salt::rsa::PrivateKey::generate(2048).unwrap();
+    std::fs::write(folder.join("minion.pem"), own.to_pem().as_bytes()).unwrap();
+    std::fs::write(folder.join("minion_master.pub"), trusted.public().pem()).unwrap();
+    own
+}
+
+#[tokio::test]
+async fn a_salt_minions_pin_and_key_carry_over_to_the_native_wire() {
+    let mut master = Master::new();
+    let rsa = proto::salt::rsa::PrivateKey::generate(2048).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let own = was_a_salt_minion(folder.path(), &rsa);
+    let minion = minion_in(folder, &master, Demands::default(), None);
+    let sig = proto::salt::upgrade::vouch_for_master(&rsa, &master.keys.public());
+    master.hello_with(Some(RsaProof { rsa_pub: rsa.public().pem().to_owned(), sig })).await;
+    let mut dealer = master.dealer().await;
+    // The master knows the id by its RSA key alone.
+    dealer.welcome(SessionState::Denied, 0);
+    let WireRequest::Session(session) = dealer.request().await else { panic!("a session in limbo") };
+    let proof = session.upgrade.expect("what vouches");
+    let id = MinionId::parse("m1").unwrap();
+    let native = keys::own(minion.folder.path()).unwrap().pair.public();
+    assert_eq!(proof.rsa_pub, own.public().pem());
+    let judged = proto::salt::upgrade::judge_minion(own.public(), &id, &native, &master.keys.public(), &proof.sig);
+    assert_eq!(judged, Ok(()));
+    dealer.welcome(SessionState::Accepted, 5);
+    dealer.answer_session().await;
+    let _sub = master.sub().await;
+    dealer.catch_up(5, vec![]).await;
+    minion.up(5).await;
+    assert_eq!(keys::pinned(minion.folder.path()).unwrap(), Some(master.keys.public()));
+    let kept = std::fs::read_to_string(minion.folder.path().join("minion_master.pub")).unwrap();
+    assert_eq!(kept, rsa.public().pem());
+}
+
+#[tokio::test]
+async fn a_master_that_the_pinned_salt_key_does_not_vouch_for_is_refused_and_nothing_is_written() {
+    let mut master = Master::new();
+    let rsa = proto::salt::rsa::PrivateKey::generate(2048).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    was_a_salt_minion(folder.path(), &rsa);
+    let minion = minion_in(folder, &master, Demands::default(), None);
+    let wrong = proto::salt::upgrade::vouch_for_master(&rsa, &[1; 32]);
+    for (proof, why) in [
+        (Some(RsaProof { rsa_pub: rsa.public().pem().to_owned(), sig: wrong }), "signature"),
+        (None, "does not say which RSA key"),
+    ] {
+        master.hello_with(proof).await;
+        let says = |status: &LinkStatus| matches!(status, LinkStatus::Down { why: Some(text) } if text.contains(why));
+        minion.until(says).await;
+    }
+    assert_eq!(keys::pinned(minion.folder.path()).unwrap(), None);
 }

@@ -39,6 +39,17 @@ pub enum TrustError {
         /// The fingerprint of the offered key.
         offered: Fingerprint,
     },
+    /// A Salt master's key is pinned, and it does not vouch for the native key.
+    #[error(
+        "trust the master: the key of a Salt master is pinned in {}, and it does not vouch for this master: {why}. Someone \
+         may be in between. If this is another master on purpose, set master_finger to what `halite key finger` shows on \
+         it, or delete the file", path.display())]
+    NotVouched {
+        /// The pin file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        why: &'static str,
+    },
     /// It is not the key that `master_key` or `master_finger` names.
     #[error(
         "trust the master: its key has the fingerprint {offered}, but {option} in the configuration says {expected}; \

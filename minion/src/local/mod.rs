@@ -13,7 +13,7 @@ mod socket;
 mod wire;
 
 pub use client::{Followed, Follower, call};
-pub use server::{Local, Parts};
+pub use server::{Local, Parts, context};
 pub use socket::{BindError, SOCKET_NAME};
 
 /// Why the daemon did not do what was asked of it.

@@ -35,6 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 const ROOT: u32 = 0;
 
 /// What is reached through the socket.
+#[derive(Clone)]
 pub struct Parts {
     /// This minion's id.
     pub id: String,
@@ -155,7 +156,8 @@ async fn call(parts: &Arc<Parts>, uid: u32, fun: String, arg: Vec<Value>) -> Ans
     }
 }
 
-fn context(parts: &Parts) -> ModuleContext {
+/// Returns what a function sees that runs beside the jobs.
+pub fn context(parts: &Parts) -> ModuleContext {
     let (config, grains) = (Arc::clone(&parts.config.borrow()), Arc::clone(&parts.grains.borrow()));
     ModuleContext {
         jobs: Arc::clone(&parts.jobs),
