@@ -19,6 +19,7 @@ mod presence;
 mod reactor;
 mod recorded;
 mod salt;
+mod salt_master;
 mod salt_tools;
 mod spool;
 mod store;

@@ -8,6 +8,7 @@
 
 mod hosts;
 pub mod peers;
+pub mod salt;
 pub mod swarm;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,199 @@
+//! A real Salt master: one from a virtualenv of the directory that `HALITE_SALT` names, such as `3008.5`.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::{Outcome, binaries, comes_true, run};
+
+/// How long a Salt master may take to start; it loads thousands of files.
+const START: Duration = Duration::from_secs(120);
+
+/// Returns the virtualenv of a version. Without one, says loudly that the test did not run.
+pub fn venv(test: &str, version: &str) -> Option<PathBuf> {
+    let Some(dir) = std::env::var_os("HALITE_SALT") else {
+        crate::skipped(test, "HALITE_SALT names no directory with virtualenvs of Salt");
+        return None;
+    };
+    let venv = PathBuf::from(dir).join(version);
+    if venv.join("bin/salt-master").exists() {
+        return Some(venv);
+    }
+    crate::skipped(test, &format!("HALITE_SALT has no Salt {version}"));
+    None
+}
+
+/// A process with everything that it started; all of it ends when this is dropped.
+#[derive(Debug)]
+struct Group(Child);
+
+impl Group {
+    fn start(mut command: Command) -> Group {
+        command.process_group(0).stdin(Stdio::null());
+        Group(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            // It may have ended by itself.
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// A running Salt master in a directory of its own.
+#[derive(Debug)]
+pub struct SaltMaster {
+    master: Option<Group>,
+    venv: PathBuf,
+    ports: (u16, u16),
+    dir: tempfile::TempDir,
+}
+
+/// Our minion, with a Salt master's wire.
+#[derive(Debug)]
+pub struct SaltsMinion {
+    _process: Group,
+    folder: PathBuf,
+}
+
+impl SaltMaster {
+    /// Starts a master; keys are left pending. `extra` is added to its configuration.
+    pub fn start(venv: PathBuf, extra: &str) -> SaltMaster {
+        // Short: the paths of Salt's sockets must fit into 107 bytes.
+        let dir = tempfile::Builder::new().prefix("hs-").tempdir_in("/tmp").expect("a temporary directory");
+        for folder in ["etc", "srv/salt", "srv/pillar"] {
+            std::fs::create_dir_all(dir.path().join(folder)).expect("directories can be made");
+        }
+        let mut salt = SaltMaster { master: None, venv, ports: (free_port(), free_port()), dir };
+        let root = salt.dir.path().display().to_string();
+        let (publish, ret) = salt.ports;
+        salt.write(
+            "etc/master",
+            format!(
+                "user: root\nroot_dir: {root}/root\ninterface: 127.0.0.1\npublish_port: {publish}\nret_port: {ret}\n\
+                 file_roots: {{base: [{root}/srv/salt]}}\npillar_roots: {{base: [{root}/srv/pillar]}}\n\
+                 worker_threads: 3\nloop_interval: 2\n{extra}\n"
+            )
+            .as_bytes(),
+        );
+        salt.restart();
+        salt
+    }
+
+    /// Ends the master and starts it again.
+    pub fn restart(&mut self) {
+        self.master = None;
+        let mut command = self.command("salt-master");
+        command.args(["-l", "warning"]);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("master.out"));
+        let log = log.expect("files can be written");
+        command.stdout(log.try_clone().expect("files can be shared")).stderr(log);
+        self.master = Some(Group::start(command));
+        let bus = self.path("root/var/run/salt/master/master_event_pub.ipc");
+        let is_up = || bus.exists() && TcpStream::connect(("127.0.0.1", self.ports.1)).is_ok();
+        if !comes_true(START, is_up) {
+            let log = std::fs::read_to_string(self.path("master.out")).unwrap_or_default();
+            panic!("the Salt master does not come up:\n{log}");
+        }
+    }
+
+    /// Starts our minion with these lines added to its configuration.
+    pub fn minion(&self, id: &str, extra: &str) -> SaltsMinion {
+        let folder = self.path(id);
+        let config = format!(
+            "id: {id}\nwire: salt\nmaster: 127.0.0.1\nmaster_port: {}\nroot_dir: {}\nacceptance_wait_time: 1\n{extra}\n",
+            self.ports.1,
+            folder.join("root").display(),
+        );
+        self.write(&format!("{id}/minion"), config.as_bytes());
+        let log = std::fs::File::create(folder.join("log")).expect("files can be written");
+        let mut command = Command::new(&binaries().minion);
+        command.arg("-c").arg(&folder).stderr(log).stdout(Stdio::null());
+        SaltsMinion { _process: Group::start(command), folder }
+    }
+
+    /// Runs `salt` with these arguments; its answer is one JSON document.
+    pub fn salt(&self, args: &[&str]) -> Outcome {
+        let mut command = self.command("salt");
+        command.args(["--out", "json", "--static"]).args(args);
+        run(command)
+    }
+
+    /// Runs another of Salt's commands.
+    pub fn tool(&self, tool: &str, args: &[&str]) -> Outcome {
+        let mut command = self.command(tool);
+        command.args(args);
+        run(command)
+    }
+
+    /// Starts a command of Salt's that goes on beside the test; returns the file that it prints to.
+    pub fn beside(&self, tool: &str, args: &[&str]) -> (impl Drop + use<>, PathBuf) {
+        let path = self.path(&format!("{tool}.{}", args.join("-").replace(['/', '*'], "_")));
+        let mut command = self.command(tool);
+        command.args(args).stdout(std::fs::File::create(&path).expect("files can be written")).stderr(Stdio::null());
+        (Group::start(command), path)
+    }
+
+    /// Returns a path under the master's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file under the master's directory.
+    pub fn write(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("directories can be made");
+        let mut file = std::fs::File::create(path).expect("files can be written");
+        file.write_all(content).expect("files can be written");
+    }
+
+    fn command(&self, tool: &str) -> Command {
+        let mut command = Command::new(self.venv.join("bin").join(tool));
+        command.arg("-c").arg(self.path("etc"));
+        // Salt's own warnings about its libraries are not what is looked at.
+        command.env("PYTHONWARNINGS", "ignore");
+        command
+    }
+}
+
+impl SaltsMinion {
+    /// Returns what it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Returns its configuration's folder.
+    pub fn confdir(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Runs `halite-minion call` beside it.
+    pub fn call(&self, args: &[&str]) -> Outcome {
+        let mut command = Command::new(&binaries().minion);
+        command.arg("-c").arg(&self.folder).arg("call").args(args);
+        run(command)
+    }
+
+    /// Returns the memory that it takes, in KiB.
+    pub fn rss_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self._process.0.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    }
+}
+
+/// Returns a port that was free just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
