@@ -20,6 +20,7 @@ const KERNEL: &str = "minion/src/host/kernel.rs";
 const SLEEPERS: &[(&str, &str)] = &[
     ("tests/src/lib.rs", "the harness: wait_for looks again after a pause"),
     ("tests/src/swarm/mod.rs", "the simulator: wait looks again after a pause"),
+    ("tests/src/swarm/salt/drive.rs", "the simulator: a minion pauses before it comes again"),
     ("tests/src/swarm/scenario.rs", "a measurement lasts as long as it is told to"),
     ("transport/benches/engines/src/client.rs", "a bench: memory is read when a server has come to rest"),
 ];

@@ -33,6 +33,9 @@ fn main() -> ExitCode {
 
 /// Runs the scenario with a master of its own.
 fn measure(options: &Options) -> anyhow::Result<bool> {
+    if let Some(contradiction) = options.contradiction() {
+        anyhow::bail!(contradiction);
+    }
     let table = scenario::run(options)?;
     print(options, &table, || table.lines())?;
     Ok(table.log.is_good() && table.count.misdelivered == 0 && table.count.not_understood == 0)

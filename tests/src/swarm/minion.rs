@@ -15,6 +15,7 @@ use proto::target::{Facts, Target};
 use proto::value::{Map, MapExt, Value};
 
 use super::fault::Dice;
+use super::life::Life;
 use super::spool::Spool;
 use super::tally::Totals;
 
@@ -62,10 +63,15 @@ impl Answers {
         Answers { functions: functions.to_vec(), padding: Value::from("x".repeat(padding)) }
     }
 
-    /// Builds the return of a job.
-    fn answer(&self, publish: &Publish) -> Map {
-        let field = |name: &str| publish.load.at(name).cloned().unwrap_or_default();
-        let fun = publish.load.text("fun").unwrap_or_default();
+    /// Returns what each event carries besides its number.
+    pub(super) fn padding(&self) -> Value {
+        self.padding.clone()
+    }
+
+    /// Builds the return of a job whose load this is.
+    pub(super) fn answer(&self, load: &Map, jid: &Jid) -> Map {
+        let field = |name: &str| load.at(name).cloned().unwrap_or_default();
+        let fun = load.text("fun").unwrap_or_default();
         let known = self.functions.iter().any(|known| known == fun);
         let value = match fun {
             "test.ping" if known => Value::from(true),
@@ -74,7 +80,7 @@ impl Answers {
         };
         map! {
             "cmd" => "_return", "success" => known, "return" => value, "retcode" => if known { 0 } else { 254 },
-            "jid" => &publish.jid, "fun" => field("fun"), "fun_args" => field("arg"), "user" => field("user"),
+            "jid" => jid, "fun" => field("fun"), "fun_args" => field("arg"), "user" => field("user"),
         }
     }
 }
@@ -84,15 +90,6 @@ impl Answers {
 enum Note {
     Event { fired_us: u64 },
     Return(Jid),
-}
-
-/// Whether a minion has a session and a SUB, as the shard's gauge counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    /// It never had.
-    New,
-    Live,
-    Gone,
 }
 
 /// One minion.
@@ -235,7 +232,7 @@ impl Minion {
             LinkOutput::Flow => self.spool.rewind(),
             LinkOutput::Jobs(jobs) => jobs.into_iter().for_each(|job| self.missed(now, job, cx, totals)),
             LinkOutput::Limbo(_) | LinkOutput::Reply(_) => {}
-            LinkOutput::Live { .. } => self.live(totals),
+            LinkOutput::Live { .. } => self.life.begin(totals),
             LinkOutput::SendJobsSince { seq, serial } => return Some(send(&Request::JobsSince { seq, serial })),
             LinkOutput::SendSession { seq } => return Some(send(&self.session_request(seq))),
         }
@@ -255,22 +252,9 @@ impl Minion {
         })
     }
 
-    fn live(&mut self, totals: &mut Totals) {
-        match self.life {
-            Life::Live => return,
-            Life::Gone => totals.count.reconnects += 1,
-            Life::New => {}
-        }
-        self.life = Life::Live;
-        totals.count.live += 1;
-    }
-
     /// Notes that session or SUB is gone.
     pub fn ended(&mut self, totals: &mut Totals) {
-        if self.life == Life::Live {
-            self.life = Life::Gone;
-            totals.count.live -= 1;
-        }
+        self.life.end(totals);
     }
 
     fn acknowledged(&mut self, now: Now, at: Spooled, totals: &mut Totals) {
@@ -311,7 +295,7 @@ impl Minion {
         if publish.expires_ms <= now.unix_ms {
             return;
         }
-        let load = cx.answer(publish);
+        let load = cx.answer(&publish.load, &publish.jid);
         match &mut self.late {
             Some(late) => late.push(load),
             None => self.put_return(load),

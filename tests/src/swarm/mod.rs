@@ -8,6 +8,7 @@
 //! Reading order: [`options`] (the command line), [`minion`] (one minion, pure: the rules of a session and the spool are
 //! those of the real one), [`shard`] (many of them in one task), [`dial`] (keys and connections), [`fault`] (what goes
 //! wrong on purpose), [`tally`] (what is counted), [`report`], [`scenario`] (a master of its own, measured), [`machine`].
+//! The minions of `--wire salt` are in `salt/`, and are counted and reported the same way.
 //!
 //! What a real minion has and these have not: the executor and the jid memory on disk (a thread and a file each: 10,000
 //! of either are no fleet but a disk test; the last jids are kept in memory), beacons that look at the machine, and a
@@ -15,10 +16,12 @@
 
 pub mod dial;
 pub mod fault;
+mod life;
 pub mod machine;
 pub mod minion;
 pub mod options;
 pub mod report;
+mod salt;
 pub mod scenario;
 pub mod shard;
 pub mod spool;
@@ -27,13 +30,13 @@ pub mod tally;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use self::dial::{Dialler, KeyRing};
 use self::minion::Answers;
-use self::options::Options;
+use self::options::{Options, Wire};
 use self::shard::{Shard, Share};
 use self::tally::Totals;
 
@@ -62,32 +65,33 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// Asks the master for its key, then starts all minions. They connect and answer; see [`begin`](Self::begin).
+    /// Starts all minions, the master's key asked for or all keys made before. They connect and answer; see
+    /// [`begin`](Self::begin).
     pub fn start(options: &Options) -> anyhow::Result<Swarm> {
+        if let Some(contradiction) = options.contradiction() {
+            bail!(contradiction);
+        }
         machine::raise_fd_limit();
         let threads = options.threads.max(1);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("swarm")
-            .enable_all()
-            .build()
-            .context("failed to start the threads")?;
-        let ring = KeyRing::open(options.keys.as_deref()).context("failed to open the keys")?;
-        let address = options.address().context("--master or --with-master is needed")?;
-        let master_key = runtime.block_on(dial::hello(address)).context("failed to ask the master for its key")?;
-        ring.pin(&master_key).context("failed to trust the master")?;
-        let dialler = Arc::new(Dialler::new(address.clone(), master_key, ring));
-        let answers = Arc::new(Answers::new(&options.answer, options.beacon_size));
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).thread_name("swarm").enable_all();
+        if options.wire == Wire::Salt {
+            builder.max_blocking_threads(salt::RSA_THREADS);
+        }
+        let runtime = builder.build().context("failed to start the threads")?;
         let orders = watch::Sender::new(Orders { number: 0, events_per_s: 0.0, trouble: false });
         let totals = Arc::new(Mutex::new(Totals::default()));
-        let started = Instant::now();
-        for index in 0..threads {
-            let share = Share { index, of: threads, started };
-            let shard = Shard::new(options, share, Arc::clone(&dialler), Arc::clone(&answers), orders.subscribe())
-                .context("failed to make the minions")?;
-            runtime.spawn(shard.run(Arc::clone(&totals)));
-        }
-        Ok(Swarm { orders, totals, minions: options.minions, shards: threads as u64, started, _runtime: runtime })
+        let (started, shards) = match options.wire {
+            Wire::Native => (native(options, &runtime, &orders, &totals)?, threads as u64),
+            Wire::Salt => {
+                let fleet = salt::Fleet::prepare(options)?;
+                let started = Instant::now();
+                fleet.start(options, &runtime, orders.subscribe(), (Arc::clone(&totals), started))?;
+                // One task gives out all events.
+                (started, 1)
+            }
+        };
+        Ok(Swarm { orders, totals, minions: options.minions, shards, started, _runtime: runtime })
     }
 
     /// Begins to fire, and to make trouble, as the options say.
@@ -155,4 +159,28 @@ impl Swarm {
         // Only counters are changed under it.
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts the minions of the native wire, shard by shard. Returns when.
+fn native(
+    options: &Options,
+    runtime: &Runtime,
+    orders: &watch::Sender<Orders>,
+    totals: &Arc<Mutex<Totals>>,
+) -> anyhow::Result<Instant> {
+    let threads = options.threads.max(1);
+    let ring = KeyRing::open(options.keys.as_deref()).context("failed to open the keys")?;
+    let address = options.address().context("--master or --with-master is needed")?;
+    let master_key = runtime.block_on(dial::hello(address)).context("failed to ask the master for its key")?;
+    ring.pin(&master_key).context("failed to trust the master")?;
+    let dialler = Arc::new(Dialler::new(address.clone(), master_key, ring));
+    let answers = Arc::new(Answers::new(&options.answer, options.beacon_size));
+    let started = Instant::now();
+    for index in 0..threads {
+        let share = Share { index, of: threads, started };
+        let shard = Shard::new(options, share, Arc::clone(&dialler), Arc::clone(&answers), orders.subscribe())
+            .context("failed to make the minions")?;
+        runtime.spawn(shard.run(Arc::clone(totals)));
+    }
+    Ok(started)
 }

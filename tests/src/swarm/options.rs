@@ -37,6 +37,15 @@ impl FromStr for Address {
     }
 }
 
+/// Which wire the minions speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wire {
+    /// Halite's own.
+    Native,
+    /// Salt's, protocol version 3: to a Salt master, or to a Halite master with `salt_listener`.
+    Salt,
+}
+
 /// How the report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReportForm {
@@ -53,7 +62,11 @@ pub struct Options {
     /// How many minions.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub minions: usize,
-    /// The master. PUBPORT defaults to PORT - 1.
+    /// The wire that the minions speak. On Salt's, a minion has one request under way at a time, an event counts as
+    /// acknowledged when its request is answered, and there are no --churn, --fault and --with-master.
+    #[arg(long, value_enum, default_value_t = Wire::Native)]
+    pub wire: Wire,
+    /// The master. PUBPORT defaults to PORT - 1; on Salt's wire the master itself names it.
     #[arg(long, value_name = "HOST:PORT[,PUBPORT]", required_unless_present = "with_master")]
     pub master: Option<Address>,
     /// Start a master in a temporary directory (auto_accept) and run the scenario `scale` against it, printing its table.
@@ -86,7 +99,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub duration: f64,
     /// A directory that keeps the swarm's keys and the master's, so that the next run is the same fleet. Default: new
-    /// keys with each run.
+    /// keys with each run; on Salt's wire these are RSA keys, of which a processor makes some five a second.
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
     /// What ids begin with; a number follows.
@@ -107,6 +120,18 @@ pub struct Options {
 }
 
 impl Options {
+    /// Says what is asked for and not to be had on this wire.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let trouble = self.churn > 0.0 || self.fault != Faults::default();
+        match self.wire {
+            Wire::Salt if self.with_master => {
+                Some("--with-master measures the native wire; start a master and name it")
+            }
+            Wire::Salt if trouble => Some("--churn and --fault are for the native wire"),
+            Wire::Native | Wire::Salt => None,
+        }
+    }
+
     /// Returns where the master is, if that is known.
     pub fn address(&self) -> Option<&Address> {
         self.master.as_ref()
@@ -121,6 +146,8 @@ Examples:
       20,000 events a second, ten at a time, and what became of them.
   swarm --minions 200 --master 127.0.0.1:4506 --events-per-s 500 --churn 5 --fault kill=10,stall=1:3,repeat=5 --seed 7
       A bad day.
+  swarm --minions 1000 --wire salt --keys swarm-keys --master 127.0.0.1:4506 --events-per-s 500
+      Salt minions, for a Salt master or a Halite one; the second run has its keys already.
   swarm --minions 9900 --with-master --events-per-s 20000 --duration 60 --report json
       The whole measurement of one master: connect, memory, jobs, events, restart.
 
@@ -139,6 +166,16 @@ mod tests {
         assert_eq!("[::1]:4506".parse::<Address>().unwrap().host, "[::1]");
         for bad in ["h", ":1", "h:x", "h:0", "h:1", "h:2,x", ""] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_wire_has_not_is_refused() {
+        let said = |line: &str| Options::parse_from(line.split_whitespace()).contradiction();
+        assert_eq!(said("swarm --master h:4506 --churn 1 --fault kill=1"), None);
+        assert_eq!(said("swarm --wire salt --master h:4506 --events-per-s 9"), None);
+        for bad in ["--master h:4506 --churn 1", "--master h:4506 --fault kill=1", "--with-master"] {
+            assert!(said(&format!("swarm --wire salt {bad}")).is_some(), "{bad}");
         }
     }
 

@@ -50,6 +50,10 @@ impl Report {
             stopped = stop(swarm);
         }
         let all_connected_s = connected(swarm).then(|| swarm.started().elapsed().as_secs_f64());
+        if let Some(seconds) = all_connected_s {
+            // Who waits for it reads this: the report comes at the end.
+            eprintln!("swarm: {} minions connected within {seconds:.2} s", options.minions);
+        }
         let handshakes = swarm.look(|totals| totals.count.handshakes);
         let handshakes_per_s = handshakes as f64 / swarm.started().elapsed().as_secs_f64();
         let begun = (Instant::now(), swarm.look(|totals| totals.count.acknowledged));

@@ -31,11 +31,11 @@ pub struct Count {
     pub acknowledged: u64,
     /// Events that spools refused: they were full.
     pub refused: u64,
-    /// Events that were not acknowledged when their minion was restarted.
+    /// Events that were not acknowledged when their minion was restarted, or that a Salt master answered with a failure.
     pub abandoned: u64,
-    /// Publications, on the SUB or by `jobs_since`.
+    /// Publications, on the SUB or by `jobs_since`; on Salt's wire, where all hear all, those that are meant.
     pub publications: u64,
-    /// Publications that had been seen before.
+    /// Publications that had been seen before, by jid or by serial.
     pub duplicates: u64,
     /// Publications for somebody else.
     pub misdelivered: u64,
