@@ -6,7 +6,7 @@ use std::process::Command;
 use clap::Parser as _;
 use halite_tests::swarm::options::Options;
 use halite_tests::swarm::{Swarm, tally::Count};
-use halite_tests::{Fleet, PATIENCE, run};
+use halite_tests::{Fleet, PATIENCE, run, wait_for};
 
 /// Starts a swarm on a fleet's master.
 fn swarm(fleet: &Fleet, arguments: &str) -> Swarm {
@@ -95,4 +95,69 @@ fn a_master_that_is_not_there_is_named() {
     command.args(["--master", "127.0.0.1:1,2"]);
     let failed = run(command).expect_code(1);
     assert!(failed.stderr.contains("failed to ask the master for its key"), "{failed:?}");
+}
+
+#[test]
+fn salt_minions_and_native_ones_are_one_fleet() {
+    let fleet = Fleet::new().master_config("salt_listener: true").start();
+    let native = swarm(&fleet, "--minions 3 --prefix native- --events-per-s 50");
+    let salt = swarm(&fleet, "--minions 4 --prefix salt- --wire salt --events-per-s 50 --burst 2");
+    until(&native, "3 native sessions", |count| count.live == 3);
+    until(&salt, "4 Salt minions", |count| count.live == 4);
+    ping_all(&fleet, 7);
+    let listed = fleet.halite(&["-L", "salt-1,salt-3,native-2", "no.such", "--out", "json"]).json();
+    assert_eq!(listed.as_object().map(serde_json::Map::len), Some(3), "{listed}");
+    assert_eq!(listed["salt-3"], "'no.such' is not available.", "{listed}");
+    until(&salt, "acknowledged events", |count| count.acknowledged > 50);
+    assert!(salt.drain(PATIENCE) && native.drain(PATIENCE), "{:?} {:?}", salt.totals().count, native.totals().count);
+    let (theirs, ours) = (salt.totals().count, native.totals().count);
+    assert_eq!(logged(&fleet), theirs.acknowledged + ours.acknowledged, "{theirs:?} {ours:?}");
+    assert_eq!((theirs.acknowledged, theirs.not_understood, theirs.lost), (theirs.fired, 0, 0), "{theirs:?}");
+    assert_eq!(theirs.returns_acknowledged, theirs.returns, "{theirs:?}");
+    assert_eq!((ours.misdelivered, ours.not_understood), (0, 0), "{ours:?}");
+}
+
+#[test]
+fn salt_minions_come_back_to_a_master_that_was_killed() {
+    let mut fleet = Fleet::new().master_config("salt_listener: true").start();
+    let swarm = swarm(&fleet, "--minions 4 --wire salt --events-per-s 100");
+    until(&swarm, "acknowledged events", |count| count.live == 4 && count.acknowledged > 50);
+    fleet.kill_master();
+    fleet.restart_master();
+    until(&swarm, "all to come back", |count| count.reconnects >= 4 && count.live == 4);
+    ping_all(&fleet, 4);
+    assert!(swarm.drain(PATIENCE), "{:?}", swarm.totals().count);
+    let count = swarm.totals().count;
+    let tags: BTreeSet<String> =
+        fleet.events("salt/beacon/*/swarm/*").iter().map(|event| event["tag"].to_string()).collect();
+    // A request whose answer was lost is asked again, and Salt's wire has no number to know it by: nothing is missing,
+    // but an event can be there twice.
+    assert_eq!((tags.len() as u64, count.acknowledged), (count.fired, count.fired), "{count:?}");
+    assert_eq!(count.not_understood, 0, "{count:?}");
+}
+
+#[test]
+fn salt_minions_wait_until_their_keys_are_accepted_and_authenticate_anew_when_keys_change() {
+    let fleet = Fleet::new().master_config("salt_listener: true").keys_pending().start();
+    let swarm = swarm(&fleet, "--minions 3 --wire salt");
+    let pending =
+        || fleet.halite(&["key", "list", "--out", "json"]).json()["minions_pre"].as_array().map_or(0, Vec::len);
+    wait_for("3 keys to be pending", || pending() == 3);
+    assert_eq!(swarm.totals().count.live, 0);
+    fleet.halite(&["key", "accept", "*", "-y"]).expect_code(0);
+    until(&swarm, "3 Salt minions", |count| count.live == 3);
+    ping_all(&fleet, 3);
+    // The key that all share is replaced: the next job finds minions with the old one.
+    fleet.halite(&["key", "delete", "swarm-3", "-y"]).expect_code(0);
+    fleet.wait_events("key", 1);
+    let answers = fleet.halite(&["-L", "swarm-1,swarm-2", "test.ping", "--out", "json"]).expect_code(0).json();
+    assert_eq!(answers.as_object().map(serde_json::Map::len), Some(2), "{answers}");
+}
+
+#[test]
+fn what_the_salt_wire_has_not_is_said() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
+    command.args(["--wire", "salt", "--with-master"]);
+    let failed = run(command).expect_code(1);
+    assert!(failed.stderr.contains("--with-master measures the native wire"), "{failed:?}");
 }
