@@ -85,7 +85,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// `grains`: grains that an administrator sets. Default: none.
     pub grains: Map,
-    /// How often to ping a silent master and when to give it up. Not configurable: 15 s and 45 s.
+    /// How often to ping a silent master and when to give it up, before it has said how often it does. Not configurable:
+    /// 15 s and 45 s.
     pub heartbeat: Heartbeat,
     /// `id`: the minion's id. Default: the file `minion_id` beside the configuration, else the host's name in full.
     pub id: MinionId,

@@ -163,6 +163,14 @@ impl Link {
         self.session.limit_messages(bytes);
     }
 
+    /// Changes how a dead peer is found out, from now on. Setting what it is already costs nothing.
+    pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
+        if self.heartbeat != heartbeat {
+            self.heartbeat = heartbeat;
+            self.timer.as_mut().reset(Instant::now() + heartbeat.interval.min(heartbeat.timeout));
+        }
+    }
+
     /// Returns a handle for sending, closing and pinging.
     pub fn sender(&self) -> LinkSender {
         LinkSender::new(Arc::clone(&self.shared))

@@ -31,6 +31,7 @@ mod intake;
 pub mod keys;
 mod outbox;
 mod pace;
+mod pulse;
 mod pump;
 pub mod salt;
 mod state;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::message::RsaProof;
 use tokio::sync::mpsc;
-use transport::{Incoming, Link as Connection, LinkClosed, LinkSender};
+use transport::{Heartbeat, Incoming, Link as Connection, LinkClosed, LinkSender};
 
 use super::connect::{DialError, Dialed};
 
@@ -39,9 +39,10 @@ pub(super) enum WireEvent {
     Ready(LinkSender, Option<Box<RsaProof>>),
 }
 
-/// Connects and serves one connection until it ends.
+/// Connects and serves one connection until it ends; `beat` tells how it is to find out that its peer is gone.
 pub(super) async fn run(
     connected: impl Future<Output = Result<Dialed, DialError>>,
+    beat: impl Fn() -> Heartbeat,
     socket: Socket,
     generation: u64,
     to: mpsc::Sender<Wire>,
@@ -53,15 +54,22 @@ pub(super) async fn run(
             if to.send(report(WireEvent::Ready(link.sender(), upgrade))).await.is_err() {
                 return;
             }
-            WireEvent::Closed(serve(&mut link, &to, report).await)
+            WireEvent::Closed(serve(&mut link, beat, &to, report).await)
         }
     };
     // The loop has ended: nobody wants to know.
     let _ = to.send(report(last)).await;
 }
 
-async fn serve(connection: &mut Connection, to: &mpsc::Sender<Wire>, report: impl Fn(WireEvent) -> Wire) -> LinkClosed {
+async fn serve(
+    connection: &mut Connection,
+    beat: impl Fn() -> Heartbeat,
+    to: &mpsc::Sender<Wire>,
+    report: impl Fn(WireEvent) -> Wire,
+) -> LinkClosed {
     let closed = loop {
+        // Each message may have been the one that told it.
+        connection.set_heartbeat(beat());
         let slot = tokio::select! {
             slot = to.reserve() => slot,
             closed = connection.recv_paused() => break closed,

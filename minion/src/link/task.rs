@@ -19,6 +19,7 @@ use super::ask::{self, Asked, Question};
 use super::connect::{self, DialError, Target};
 use super::intake::unix_ms;
 use super::outbox::Outbox;
+use super::pulse::Pulse;
 use super::pump::{self, Socket, Wire, WireEvent};
 use super::state::{Failure, LinkInput, LinkOutput, LinkState};
 use super::words::{chain, explain, log_refusal};
@@ -56,6 +57,7 @@ pub(super) struct LinkTask {
     backlog: VecDeque<Publish>,
     wire: mpsc::Sender<Wire>,
     pumps: JoinSet<()>,
+    pulse: Arc<Pulse>,
     generation: u64,
     dealer: Connection,
     sub: Connection,
@@ -114,6 +116,7 @@ impl LinkTask {
             backlog: VecDeque::new(),
             wire: parts.wire,
             pumps: JoinSet::new(),
+            pulse: Arc::default(),
             generation: 0,
             dealer: Connection::default(),
             sub: Connection::default(),
@@ -289,8 +292,9 @@ impl LinkTask {
     }
 
     fn give(&mut self, input: LinkInput) {
-        if let LinkInput::Push(Push::Welcome(Welcome { now_ms: Some(now_ms), .. })) = &input {
-            self.compare_clocks(*now_ms);
+        if let LinkInput::Push(Push::Welcome(Welcome { now_ms, ping_s, .. })) = &input {
+            self.pulse.told(*ping_s);
+            now_ms.iter().for_each(|now_ms| self.compare_clocks(*now_ms));
         }
         for output in self.state.handle(Instant::now(), input) {
             self.perform(output);
@@ -382,15 +386,20 @@ impl LinkTask {
             Socket::Sub => self.sub = connection,
         }
         while self.pumps.try_join_next().is_some() {}
-        let (target, generation, wire) = (Arc::clone(&self.target), self.generation, self.wire.clone());
+        let (target, pulse) = (Arc::clone(&self.target), Arc::clone(&self.pulse));
+        let beat = {
+            let before = target.heartbeat;
+            move || pulse.heartbeat(before)
+        };
+        let (generation, wire) = (self.generation, self.wire.clone());
         match socket {
             Socket::Dealer => {
                 let connected = async move { connect::dealer(&target).await };
-                self.pumps.spawn(pump::run(connected, socket, generation, wire))
+                self.pumps.spawn(pump::run(connected, beat, socket, generation, wire))
             }
             Socket::Sub => {
                 let connected = async move { connect::subscriber(&target).await };
-                self.pumps.spawn(pump::run(connected, socket, generation, wire))
+                self.pumps.spawn(pump::run(connected, beat, socket, generation, wire))
             }
         };
     }

@@ -14,7 +14,9 @@ use proto::message::hello::{HelloReply, HelloRequest};
 use proto::message::{self, WINDOW_BYTES, WINDOW_LOADS};
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
-use transport::{ConnectConfig, ConnectError, ConnectMechanism, CurveKeyPair, Incoming, Link, QueueLimits, SocketType};
+use transport::{
+    ConnectConfig, ConnectError, ConnectMechanism, CurveKeyPair, Heartbeat, Incoming, Link, QueueLimits, SocketType,
+};
 
 use super::options::Address;
 
@@ -94,12 +96,13 @@ pub struct Dialler {
     address: Address,
     master_key: [u8; 32],
     ring: KeyRing,
+    heartbeat: Heartbeat,
 }
 
 impl Dialler {
     /// Makes a dialler for a master whose key is known.
-    pub fn new(address: Address, master_key: [u8; 32], ring: KeyRing) -> Dialler {
-        Dialler { address, master_key, ring }
+    pub fn new(address: Address, master_key: [u8; 32], ring: KeyRing, heartbeat: Heartbeat) -> Dialler {
+        Dialler { address, master_key, ring, heartbeat }
     }
 
     /// Returns the pair of a minion.
@@ -121,6 +124,7 @@ impl Dialler {
             Socket::Dealer => config.identity = name,
             Socket::Sub => config.properties = vec![("X-minion".to_owned(), name)],
         }
+        config.heartbeat = self.heartbeat;
         config.queue = QUEUE;
         let link = transport::connect(&config).await?.link;
         if socket == Socket::Sub {

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use transport::Heartbeat;
 
 use self::dial::{Dialler, KeyRing};
 use self::minion::Answers;
@@ -52,6 +53,12 @@ pub struct Orders {
     pub events_per_s: f64,
     /// Whether churn and faults happen.
     pub trouble: bool,
+}
+
+/// Returns when to ping, and when to give up.
+fn heartbeat(ping_s: f64) -> Heartbeat {
+    let interval = Duration::from_secs_f64(ping_s.clamp(0.1, 3_600.0));
+    Heartbeat { interval, timeout: interval * 3 }
 }
 
 /// A running swarm. Dropped, it is gone, connections and all.
@@ -173,7 +180,7 @@ fn native(
     let address = options.address().context("--master or --with-master is needed")?;
     let master_key = runtime.block_on(dial::hello(address)).context("failed to ask the master for its key")?;
     ring.pin(&master_key).context("failed to trust the master")?;
-    let dialler = Arc::new(Dialler::new(address.clone(), master_key, ring));
+    let dialler = Arc::new(Dialler::new(address.clone(), master_key, ring, heartbeat(options.ping)));
     let answers = Arc::new(Answers::new(&options.answer, options.beacon_size));
     let started = Instant::now();
     for index in 0..threads {

@@ -111,6 +111,10 @@ pub struct Options {
     /// Connections being made at the same time, at most. A master takes 1,024 unfinished handshakes of one address.
     #[arg(long, default_value_t = 128, value_name = "N")]
     pub connecting: usize,
+    /// How often a silent master is asked for a sign of life, in seconds; after three times that it is dead. As a minion it
+    /// would be told by the master.
+    #[arg(long, default_value_t = 15.0, value_name = "SECONDS")]
+    pub ping: f64,
     /// Threads; each drives its share of the minions in one task.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,

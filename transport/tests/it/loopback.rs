@@ -173,6 +173,20 @@ async fn a_silent_peer_is_pinged_then_dead() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_that_is_changed_counts_at_once() {
+    let mut listener = listen(config(SocketType::Router));
+    let wanted = to(&listener, SocketType::Dealer, curve());
+    let (client, mut server) = pair(&mut listener, &wanted).await;
+    tokio::time::pause();
+    let began = Instant::now();
+    server.link.set_heartbeat(Heartbeat { interval: Duration::from_secs(1), timeout: Duration::from_secs(3) });
+    assert_eq!(server.link.recv().await, Err(LinkClosed::Silent));
+    let silent = began.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&silent), "{silent:?}");
+    drop(client);
+}
+
+#[tokio::test]
 async fn two_driven_links_outlive_any_silence() {
     tokio::join!(outlive_silence(ConnectMechanism::Null), outlive_silence(curve()));
 }

@@ -456,7 +456,8 @@ impl SaltTask {
             Socket::Sub => self.sub = connection,
         }
         while self.pumps.try_join_next().is_some() {}
-        self.pumps.spawn(pump::run(connected, socket, self.generation, self.wire.clone()));
+        let heartbeat = self.target.heartbeat;
+        self.pumps.spawn(pump::run(connected, move || heartbeat, socket, self.generation, self.wire.clone()));
     }
 
     /// Queues a payload on the REQ. The queue is empty then, so it refuses only when the connection is gone, and its pump
