@@ -199,3 +199,63 @@ fn the_masters_own_host_runs_functions_too() {
     assert_eq!(run(&["cmd.run", "echo hi"]).expect_code(0).json(), json!("hi"));
     assert_eq!(run(&["no.such"]).expect_code(0).json(), json!("'no.such' is not available."));
 }
+
+#[test]
+fn a_job_runs_again_everywhere_or_where_it_failed() {
+    let mut fleet = three();
+    // It fails on m2 as long as there is no such file.
+    let go = fleet.site.dir().join("m2/go");
+    let script = format!("[ $PPID != {} ] || [ -e {} ]", fleet.minion("m2").pid(), go.display());
+    let first = fleet.halite(&["*", "cmd.run", &script, "--show-jid"]).expect_code(1);
+    let jid = first.stdout.lines().find_map(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    let rerun = |args: &[&str]| fleet.halite(&[&["jobs", "rerun"], args].concat());
+    let again = rerun(&[&jid, "--failed", "--out", "json"]).expect_code(1).json();
+    assert_eq!(again.as_object().unwrap().keys().collect::<Vec<_>>(), ["m2"], "{again}");
+    std::fs::write(go, "").unwrap();
+    let well = rerun(&[&jid, "--failed"]).expect_code(0);
+    let new = well.stdout.lines().next().and_then(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    assert!(new != jid && well.stdout.contains("m2:") && !well.stdout.contains("m1:"), "{well:?}");
+    let all = rerun(&[&jid, "--out", "json"]).expect_code(0).json();
+    assert_eq!(all.as_object().unwrap().len(), 3, "{all}");
+    let nothing = rerun(&[&new, "--failed"]).expect_code(2);
+    assert!(nothing.stderr.contains("failed nowhere: all of its 1 minions"), "{nothing:?}");
+    let unknown = rerun(&["20200101000000000000"]).expect_code(1);
+    assert!(unknown.stderr.contains("there is no job 20200101000000000000"), "{unknown:?}");
+    rerun(&["yesterday"]).expect_code(64);
+    // Who did not return is meant too.
+    fleet.take_minion("m3").kill();
+    let lost = fleet.halite(&["-L", "m1,m3", "test.ping", "-t", "1", "--show-jid"]).expect_code(1);
+    let jid = lost.stdout.lines().find_map(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    let asynchronous = fleet.halite(&["jobs", "rerun", &jid, "--failed", "--async", "--queue", "10m"]).expect_code(0);
+    let new = asynchronous.stdout.split_whitespace().last().unwrap();
+    let announced = fleet.wait_events(&format!("salt/job/{new}/new"), 1);
+    assert_eq!(announced[0]["data"]["minions"], json!(["m3"]));
+}
+
+#[test]
+fn jobs_that_are_too_old_are_forgotten_though_the_log_has_them() {
+    let mut fleet = Fleet::new().master_config("keep_jobs_seconds: 2").start();
+    fleet.start_minions(1);
+    let ping = fleet.halite(&["m1", "test.ping", "--show-jid", "--queue", "1s"]).expect_code(0);
+    let jid = ping.stdout.lines().find_map(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    fleet.halite(&["jobs", "show", &jid]).expect_code(0);
+    let is_there = |fleet: &Fleet| fleet.halite(&["jobs", "show", &jid]).code == 0;
+    // The look for old jobs comes once a minute, and at the start.
+    halite_tests::wait_for("the job to be old", || {
+        let oldest = fleet.halite(&["m1", "test.ping", "--show-jid", "--queue", "1s"]).expect_code(0).stdout;
+        let now: u128 = oldest.lines().find_map(|line| line.strip_prefix("jid: ")).unwrap().parse().unwrap();
+        // Digits of a moment: seconds stand before the last six; beyond a minute's turn the difference is only larger.
+        now - jid.parse::<u128>().unwrap() > 3_000_000
+    });
+    fleet.stop_master();
+    fleet.restart_master();
+    halite_tests::wait_for("the job to be forgotten", || !is_there(&fleet));
+    fleet.stop_master();
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("var/cache/halite/master/jobs.db{end}");
+        let _ = std::fs::remove_file(fleet.site.confdir("master").join(name));
+    }
+    fleet.restart_master();
+    assert!(!is_there(&fleet), "a new cache does not bring it back");
+    assert_eq!(fleet.events(&format!("salt/job/{jid}/ret/m1")).len(), 1, "the log has it");
+}

@@ -1,4 +1,6 @@
-//! `halite jobs`: what was published, what runs, and what came back; and how to end it.
+//! `halite jobs`: what was published, what runs, and what came back; how to end it, and how to run it again.
+
+mod rerun;
 
 use proto::target::glob::Glob;
 use proto::value::{MapExt as _, Value};
@@ -11,12 +13,13 @@ use super::out::{Out, tell};
 use super::returns::{self, Shown};
 use crate::api::jobs::{JobRequest, JobsFilter};
 
-/// List jobs, show one with its returns, see what runs and kill it
+/// List jobs, show one with its returns, see what runs, kill it or run it again
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   halite jobs active
   halite jobs kill 20261121003232784705
   halite jobs list --fun 'state.*' --limit 20
+  halite jobs rerun 20261121003232784705 --failed
   halite jobs show 20261121003232784705")]
 pub(crate) struct JobsArgs {
     #[command(subcommand)]
@@ -46,6 +49,9 @@ enum JobsVerb {
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
+    /// Run a job again on its minions, as a new job
+    #[command(after_help = rerun::EXAMPLES)]
+    Rerun(rerun::RerunArgs),
     /// Show one job with its returns
     #[command(after_help = "Example:\n  halite jobs show 20261121003232784705")]
     Show {
@@ -84,6 +90,7 @@ pub(super) async fn run(globals: &Globals, args: JobsArgs) -> anyhow::Result<u8>
         JobsVerb::Active => client.jobs_active().await?,
         JobsVerb::Kill(args) => return kill(globals, &args, out).await,
         JobsVerb::List { fun, tgt, limit } => client.jobs(&JobsFilter { fun, tgt, limit }).await?,
+        JobsVerb::Rerun(args) => return rerun::run(globals, &args, out).await,
         JobsVerb::Show { jid } => client.job(&jid).await?,
     };
     out.value(Format::Nested, &Value::from_json(&value))?;

@@ -11,6 +11,7 @@
 //! ```
 
 mod guards;
+mod jobs;
 mod keys;
 mod known;
 mod log;
@@ -179,12 +180,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
         keys: keys::read(&options, &paths)?,
         bus: log::read(&options, &paths)?,
-        jobs: JobsConfig {
-            path: paths.cachedir.join("jobs.db"),
-            ttl: options.seconds("job_ttl", 60)?,
-            jid_events: options.flag("jid_events", true)?,
-            nodegroups,
-        },
+        jobs: jobs::read(&options, &paths, nodegroups)?,
         presence: PresenceConfig {
             events: options.flag("presence_events", false)?,
             interval: options.seconds("loop_interval", 60)?,
@@ -357,6 +353,10 @@ impl Options<'_> {
             Some(Value::Int(number)) => Ok(Some(number.to_string())),
             Some(_) => Err(self.wrong(key, "text")),
         }
+    }
+
+    fn has(&self, key: &'static str) -> bool {
+        self.map.at(key).is_some_and(|value| *value != Value::Null)
     }
 
     fn flag(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {

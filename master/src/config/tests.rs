@@ -32,6 +32,33 @@ fn later_files_win_and_defaults_hold() {
 }
 
 #[test]
+fn the_log_is_synced_with_every_commit_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "master", "event_sync: every_commit\n");
+    assert!(load(dir.path()).unwrap().warnings.is_empty());
+    write(dir.path(), "master", "event_sync: never\n");
+    let wrong = load(dir.path()).unwrap_err().to_string();
+    assert!(wrong.contains("event_sync") && wrong.contains("every_commit"), "{wrong}");
+}
+
+#[test]
+fn jobs_are_kept_for_seconds_or_hours_or_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |text: &str, seconds: Option<u64>| {
+        write(dir.path(), "master", text);
+        assert_eq!(load(dir.path()).unwrap().jobs.keep, seconds.map(Duration::from_secs), "{text}");
+    };
+    check("id: m\n", Some(86_400));
+    check("keep_jobs_seconds: 3600\n", Some(3_600));
+    check("keep_jobs: 2\n", Some(7_200));
+    check("keep_jobs: 2\nkeep_jobs_seconds: 5\n", Some(5));
+    check("keep_jobs_seconds: 0\n", None);
+    check("keep_jobs: 0\n", None);
+    write(dir.path(), "master", "keep_jobs_seconds: -1\n");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("keep_jobs_seconds"));
+}
+
+#[test]
 fn the_reactor_file_of_seed_004_works_as_printed() {
     let dir = tempfile::tempdir().unwrap();
     let printed =

@@ -12,6 +12,7 @@ use proto::msgpack;
 use proto::value::{Map, MapExt, Value};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::expiry::{self, Left};
 use crate::bus::Event;
 use crate::command::JobsQuery;
 
@@ -86,19 +87,31 @@ impl JobCache {
         Ok(read.map_err(|error| self.fail(error))?.unwrap_or(0).unsigned_abs())
     }
 
-    /// Takes in events in one transaction.
-    pub(super) fn take_in(&mut self, events: &[Event]) -> Result<(), CacheError> {
+    /// Takes in events in one transaction; those of jobs that are older than `oldest` do not come back.
+    pub(super) fn take_in(&mut self, events: &[Event], oldest: Option<&Jid>) -> Result<(), CacheError> {
         let Some(last) = events.last() else { return Ok(()) };
         let path = self.path.display().to_string();
         let mut write = || {
             let tx = self.db.transaction()?;
             for event in events {
-                take_in_one(&tx, event)?;
+                take_in_one(&tx, event, oldest)?;
             }
             tx.execute("INSERT OR REPLACE INTO cursor (one, next) VALUES (1, ?1)", params![signed(last.offset + 1)])?;
             tx.commit()
         };
         write().map_err(|source| CacheError { path, source })
+    }
+
+    /// Forgets some of the jobs that are older than `oldest`; tells whether there are more.
+    pub(super) fn expire(&mut self, oldest: &Jid, now_ms: u64) -> Result<Left, CacheError> {
+        let path = self.path.display().to_string();
+        let mut forget = || {
+            let tx = self.db.transaction()?;
+            let left = expiry::forget(&tx, oldest, signed(now_ms))?;
+            tx.commit()?;
+            Ok(left)
+        };
+        forget().map_err(|source| CacheError { path, source })
     }
 
     /// Forgets the jobs whose first event is older than this offset, and gives the room back; returns how many.
@@ -256,8 +269,13 @@ fn ids(db: &Connection, sql: &str, jid: &str) -> rusqlite::Result<Vec<String>> {
     db.prepare_cached(sql)?.query_map(params![jid], |row| row.get(0))?.collect()
 }
 
-fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
+fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Jid>) -> rusqlite::Result<()> {
     let parts: Vec<&str> = event.tag.as_str().split('/').collect();
+    if let ["salt" | "halite", "job", jid, ..] = parts.as_slice()
+        && expiry::is_expired(tx, jid, oldest)?
+    {
+        return Ok(());
+    }
     match parts.as_slice() {
         ["salt", "job", jid, "new"] => {
             // What is not a map cannot have been fired by the master, who alone fires these.

@@ -5,6 +5,7 @@
 //! reused, known to every later process. A return is admitted once per recipient; the log decides, memory only guards.
 
 mod cache;
+mod expiry;
 mod projection;
 mod recipients;
 mod state;
@@ -60,6 +61,8 @@ pub struct JobsConfig {
     pub path: PathBuf,
     /// How long a minion that is away may still come and take a job (`job_ttl`, seconds, default 60).
     pub ttl: Duration,
+    /// How long a job and its returns are kept in the job cache (`keep_jobs_seconds`, default a day; none is for ever).
+    pub keep: Option<Duration>,
     /// Fire the bare-jid event that Salt up to 3007 fires first (`jid_events`, default on).
     pub jid_events: bool,
     /// The groups that targets may name (`nodegroups`).
@@ -405,3 +408,6 @@ fn now_us() -> i64 {
 fn now_ms() -> u64 {
     now_us().unsigned_abs() / 1_000
 }
+
+#[cfg(test)]
+mod tests;

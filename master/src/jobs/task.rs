@@ -39,6 +39,7 @@ pub struct JobsTask {
     inbox: mpsc::Receiver<JobsInput>,
     cache: JobCache,
     path: PathBuf,
+    keep: Option<std::time::Duration>,
     bus: Bus,
     projected: watch::Sender<u64>,
 }
@@ -51,13 +52,14 @@ impl JobsTask {
     ) -> Result<(JobsTask, watch::Receiver<u64>), CacheError> {
         let cache = JobCache::open(&config.path)?;
         let (projected, seen) = watch::channel(cache.next_offset()?.saturating_sub(1));
-        let path = config.path.clone();
-        Ok((JobsTask { state: JobsState::default(), inbox, cache, path, bus, projected }, seen))
+        let (path, keep) = (config.path.clone(), config.keep);
+        Ok((JobsTask { state: JobsState::default(), inbox, cache, path, keep, bus, projected }, seen))
     }
 
     /// Runs until the token is cancelled.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), CacheError> {
-        let mut projection = Projection::new(JobCache::open(&self.path)?, self.bus.clone(), self.projected.clone())?;
+        let (cache, bus, projected) = (JobCache::open(&self.path)?, self.bus.clone(), self.projected.clone());
+        let mut projection = Projection::new(cache, bus, projected, self.keep)?;
         // Returns that were logged before the last stop must be known before the first one is judged.
         projection.catch_up().await?;
         self.restore()?;
@@ -73,10 +75,9 @@ impl JobsTask {
                 },
             }
         }
-        match projection.await {
-            Ok(done) => done,
-            Err(_) => Ok(()),
-        }
+        // It has panicked, or the runtime is shutting down; either was told by whoever saw it.
+        let _ = projection.await;
+        Ok(())
     }
 
     /// Takes up the jobs that minions may still ask for.

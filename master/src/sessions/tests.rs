@@ -52,6 +52,7 @@ impl Master {
         let config = JobsConfig {
             path: dir.path().join("jobs.db"),
             ttl: PATIENCE,
+            keep: None,
             jid_events: true,
             nodegroups: Default::default(),
         };

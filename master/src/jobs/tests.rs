@@ -1,0 +1,59 @@
+//! How long the job cache takes for a job of a whole fleet.
+
+use std::time::{Duration, Instant};
+
+use proto::ids::Jid;
+use proto::map;
+use proto::msgpack;
+use proto::tag::Tag;
+use proto::value::{Map, MapExt as _, Value};
+
+use super::cache::JobCache;
+use crate::bus::Event;
+
+const JID: &str = "20261120235232821625";
+/// How many events the projection takes in at a time.
+const BATCH: usize = 1_000;
+/// The promises for 10,000 returns, on two cores and a release build.
+const STORED_WITHIN: Duration = Duration::from_secs(1);
+const READ_WITHIN: Duration = Duration::from_millis(300);
+
+fn event(offset: u64, tag: &str, data: &Map) -> Event {
+    Event { offset, tag: Tag::parse(tag).unwrap(), stamp_us: 0, data: msgpack::encode_map(data).into(), durable: true }
+}
+
+/// A job and its returns, as the log has them.
+fn log(returns: u64) -> Vec<Event> {
+    let ids: Vec<String> = (0..returns).map(|number| format!("minion-{number:05}.example.org")).collect();
+    let new = map! { "jid" => JID, "fun" => "test.ping", "arg" => Value::List(Vec::new()), "tgt" => "*",
+    "tgt_type" => "glob", "user" => "root", "minions" => ids.clone(), "missing" => Value::List(Vec::new()) };
+    let ret = |(number, id): (u64, &String)| {
+        let data = map! { "cmd" => "_return", "id" => id.as_str(), "success" => true, "return" => true, "retcode" => 0, "jid" => JID,
+        "fun" => "test.ping", "fun_args" => Value::List(Vec::new()), "user" => "root" };
+        event(number + 2, &format!("salt/job/{JID}/ret/{id}"), &data)
+    };
+    std::iter::once(event(1, &format!("salt/job/{JID}/new"), &new)).chain((0..).zip(&ids).map(ret)).collect()
+}
+
+#[test]
+fn the_returns_of_a_whole_fleet_are_stored_and_read_back_quickly() {
+    let is_slow = std::env::var_os("RUN_SLOW_TESTS").is_some();
+    let returns = if is_slow { 10_000 } else { 1_000 };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let mut cache = JobCache::open(&path).unwrap();
+    let events = log(returns);
+    let began = Instant::now();
+    events.chunks(BATCH).for_each(|batch| cache.take_in(batch, None).unwrap());
+    let stored = began.elapsed();
+    let began = Instant::now();
+    let shown = JobCache::open(&path).unwrap().show(&Jid::parse(JID).unwrap()).unwrap().unwrap();
+    let shown = Value::from(shown).to_json();
+    let text = shown.to_string();
+    let read = began.elapsed();
+    assert_eq!(shown["Result"].as_object().unwrap().len() as u64, returns);
+    eprintln!("{returns} returns: stored in {stored:?}, read back in {read:?} ({} bytes of JSON)", text.len());
+    if is_slow && cfg!(not(debug_assertions)) {
+        assert!(stored <= STORED_WITHIN && read <= READ_WITHIN, "stored in {stored:?}, read back in {read:?}");
+    }
+}
