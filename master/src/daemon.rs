@@ -213,6 +213,11 @@ impl Master {
             grains.run(stop).await;
             Ok(())
         });
+        let seen = registry.open_seen(&config.cachedir.join("presence.db"), &keys.accepted_ids());
+        parts.start("seen", |stop| async move {
+            seen.run(stop).await;
+            Ok(())
+        });
         let (requests, publications) = listen(&config, &keys)?;
         let about = about(&config, &requests, &publications);
         let (reload, reloads) = mpsc::channel(RELOADS);

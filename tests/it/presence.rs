@@ -56,3 +56,30 @@ fn minions_are_shown_with_state_way_and_version() {
     let versions = run("manage.versions");
     assert_eq!(versions["Up to date"], json!({"m1": versions["Master"]}));
 }
+
+#[test]
+fn when_a_minion_was_last_seen_outlives_the_master() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(2);
+    let left = |fleet: &Fleet, id: &str| {
+        let minions = fleet.halite(&["minions", "--out", "json"]).expect_code(0).json();
+        let minion = minions.as_array().unwrap().iter().find(|minion| minion["id"] == *id).unwrap().clone();
+        (minion["up"].clone(), minion["left_s"].as_u64())
+    };
+    fleet.take_minion("m2").stop();
+    wait_for("m2 to be down", || left(&fleet, "m2").0 == json!(false));
+    fleet.take_minion("m1").stop();
+    fleet.stop_master();
+    fleet.restart_master();
+    for id in ["m1", "m2"] {
+        let (up, seen) = left(&fleet, id);
+        assert!(up == json!(false) && seen.is_some(), "{id}: {up} {seen:?}");
+    }
+    let table = fleet.halite(&["minions"]).expect_code(0).stdout;
+    assert!(table.lines().skip(1).all(|line| line.contains(" ago")), "{table}");
+    let run = |fun: &str| fleet.halite(&["run", fun, "--out", "json"]).expect_code(0).json();
+    assert_eq!((run("manage.up"), run("manage.present")), (json!([]), json!([])));
+    assert_eq!(run("manage.status"), json!({"up": [], "down": ["m1", "m2"]}));
+    let ping = fleet.halite(&["m2", "test.ping"]).expect_code(1);
+    assert!(format!("{}{}", ping.stdout, ping.stderr).contains("last seen"), "{ping:?}");
+}

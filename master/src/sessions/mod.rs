@@ -18,6 +18,7 @@ mod hello;
 mod inflight;
 mod registry;
 mod requests;
+mod seen;
 mod subscriber;
 mod upgrade;
 

@@ -17,6 +17,7 @@ use transport::{ConnId, LinkSender};
 use super::control::{self, Control, Inbox, Teller};
 use super::grains::{Grains, GrainsCopy};
 use super::heard::SaltSide;
+use super::seen::SeenCopy;
 
 /// How often `salt/auth` is told of an id whose state did not change.
 const AUTH_AGAIN: Duration = Duration::from_secs(60);
@@ -57,7 +58,8 @@ struct Table {
     conns: HashMap<ConnId, Conn>,
     by_id: HashMap<MinionId, BTreeSet<ConnId>>,
     waiting: HashMap<MinionId, Vec<WaitingSub>>,
-    left: HashMap<MinionId, Instant>,
+    /// By the wall clock: it is kept over restarts.
+    left: HashMap<MinionId, SystemTime>,
     told: HashMap<MinionId, (SessionState, Instant)>,
     strangers: StrangersTold,
     last_session: u64,
@@ -116,7 +118,7 @@ pub struct MinionView {
     pub up: bool,
     /// Since when it is connected.
     pub since: Option<SystemTime>,
-    /// How long ago it left, in seconds, if the master saw it go.
+    /// How long ago it left, in seconds, if a master saw it go, this one or an earlier one.
     pub left_s: Option<u64>,
     /// Where it connects from.
     pub addr: Option<SocketAddr>,
@@ -166,7 +168,7 @@ impl Registry {
     pub fn down_among(&self, minions: &[MinionId]) -> Vec<(MinionId, Option<u64>)> {
         let table = self.read();
         let down = minions.iter().filter(|id| !table.is_up(id));
-        down.map(|id| (id.clone(), table.left.get(id).map(|left| left.elapsed().as_secs()))).collect()
+        down.map(|id| (id.clone(), table.left_s(id))).collect()
     }
 
     /// Returns who is connected, sorted.
@@ -185,7 +187,7 @@ impl Registry {
             id: id.clone(),
             up: table.is_up(id),
             since: session.map(|session| session.since),
-            left_s: table.left.get(id).map(|left| left.elapsed().as_secs()),
+            left_s: table.left_s(id),
             addr: session.map(|session| session.addr),
             software: session.map(|session| session.software.clone()),
             seen: session.map(|session| session.dealer.last_seen().elapsed()),
@@ -218,6 +220,30 @@ impl Registry {
     /// Opens the copy of the grains on the disk and takes in those of accepted ids (sorted).
     pub fn open_grains(&self, path: &Path, accepted: &[MinionId]) -> GrainsCopy {
         GrainsCopy::open(path, self.grains.clone(), |id| accepted.binary_search(id).is_ok())
+    }
+
+    /// Opens the copy of who was seen when, and takes in that of accepted ids (sorted).
+    pub fn open_seen(&self, path: &Path, accepted: &[MinionId]) -> SeenCopy {
+        SeenCopy::open(path, self.clone(), |id| accepted.binary_search(id).is_ok())
+    }
+
+    /// Returns when each minion was last heard of.
+    pub(super) fn last_seen(&self) -> Vec<(MinionId, SystemTime)> {
+        let (table, now) = (self.read(), SystemTime::now());
+        let there = table.sessions.iter().map(|(id, session)| {
+            let ago = session.dealer.last_seen().elapsed();
+            (id.clone(), now.checked_sub(ago).unwrap_or(now))
+        });
+        let left = table.left.iter().filter(|(id, _)| !table.sessions.contains_key(*id));
+        there.chain(left.map(|(id, at)| (id.clone(), *at))).collect()
+    }
+
+    /// Takes in when minions were last heard of by an earlier process; what this one has seen counts more.
+    pub(super) fn remember_left(&self, seen: Vec<(MinionId, SystemTime)>) {
+        let mut table = self.write();
+        for (id, at) in seen.into_iter().take(MAX_REMEMBERED) {
+            table.left.entry(id).or_insert(at);
+        }
     }
 
     /// Tells every connection of an id to look at its key again.
@@ -417,6 +443,11 @@ pub(super) struct Daemon {
 }
 
 impl Table {
+    /// Returns how many seconds ago a minion left; none of a clock that was set back since.
+    fn left_s(&self, id: &MinionId) -> Option<u64> {
+        self.left.get(id).map(|left| left.elapsed().unwrap_or_default().as_secs())
+    }
+
     fn is_up(&self, id: &MinionId) -> bool {
         self.sessions.get(id).is_some_and(|session| session.sub.is_some())
     }
@@ -456,7 +487,7 @@ impl Table {
         if self.left.len() > MAX_REMEMBERED {
             self.left.clear();
         }
-        self.left.insert(id.clone(), Instant::now());
+        self.left.insert(id.clone(), SystemTime::now());
     }
 }
 
