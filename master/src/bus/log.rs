@@ -39,6 +39,11 @@ const CACHE: i64 = -2048;
 /// A day, in microseconds: a segment holds events of one day.
 const DAY_US: i64 = 86_400_000_000;
 
+/// How much room a disk has to have before the log is taken for in order again: that of a large commit; on a small disk
+/// that part of it.
+const ROOM: u64 = 8 << 20;
+const ROOM_SHARE: u64 = 16;
+
 /// A segment that could not be rolled grows by this part of its size before that is tried again.
 const PUT_OFF: u64 = 16;
 
@@ -60,6 +65,17 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A restore was cut off: some of what is there belongs together, and some does not.
+    #[error(
+        "open the event log {path}: a restore of {from} was cut off. Finish it with `halite store restore {from} --force`; what \
+         was here before lies beside the files, under names that end in .before-<number>"
+    )]
+    Restoring {
+        /// The log.
+        path: PathBuf,
+        /// The backup.
+        from: String,
     },
     /// Another process has it.
     #[error("open the event log {path}: another master is using it; stop that one first")]
@@ -281,7 +297,9 @@ impl Log {
     /// Writes something and syncs it, to see whether that works.
     pub(super) fn probe(&mut self) -> rusqlite::Result<()> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("UPDATE head SET offset = offset", [])?;
+        // There and back: what would change nothing, SQLite does not write at all.
+        transaction.execute("UPDATE head SET stamp_us = stamp_us + 1", [])?;
+        transaction.execute("UPDATE head SET stamp_us = stamp_us - 1", [])?;
         transaction.commit()
     }
 
@@ -393,6 +411,18 @@ pub(super) fn lock(path: &Path) -> Result<fs::File, OpenError> {
     }
 }
 
+/// Says why a disk that was full has not enough room yet to go on: a small event would fit, the next commit would not, and
+/// the log would be out of order and in order by turns.
+pub(super) fn lacks_room(path: &Path) -> Option<String> {
+    let place = path.parent().unwrap_or(path);
+    // A file system that does not say how full it is shows it with the next commit.
+    let state = nix::sys::statvfs::statvfs(place).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(state.fragment_size());
+    let (free, wanted) = (bytes(state.blocks_available()), ROOM.min(bytes(state.blocks()) / ROOM_SHARE));
+    let place = place.display();
+    (free < wanted).then(|| format!("the disk is full (only {free} bytes are left); free some space under {place}"))
+}
+
 /// Says what is wrong with the log and what to do, in one line.
 pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
     let place = path.parent().unwrap_or(path).display();
@@ -405,5 +435,22 @@ pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
             format!("the event log cannot be written ({error}); check mount and rights of {place}")
         }
         _ => format!("the event log cannot be written ({error}); check {}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_writes_something_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let (mut log, tail) = Log::open(&path, 0).unwrap();
+        let wal = || fs::metadata(folder.path().join("log.db-wal")).map_or(0, |meta| meta.len());
+        let before = wal();
+        log.probe().unwrap();
+        assert!(wal() > before, "{before} bytes, as before");
+        assert_eq!(Log::open(&path, 0).unwrap().1, tail);
     }
 }

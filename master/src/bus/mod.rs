@@ -54,7 +54,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
-pub use offline::{Compaction, Held, compact, files, hold, index, is_plain};
+pub use offline::{Compaction, Held, compact, files, hold, index, is_plain, restoring};
 pub use query::{EventQuery, Since};
 pub use retention::Retention;
 pub use shared::Stats;
@@ -148,6 +148,7 @@ impl Bus {
     /// Opens the log, or makes it. Blocks for a moment; call it while starting.
     pub fn open(config: BusConfig) -> Result<(Bus, BusTask), OpenError> {
         let lock = log::lock(&config.path)?;
+        offline::refuse_unfinished(&config.path)?;
         let segments = Segments::open(&config.path)?;
         let (log, tail) = Log::open(&segments.path(segments.active()), 0)?;
         segments::sync_folder(&config.path).map_err(|source| OpenError::Folder { path: config.path, source })?;

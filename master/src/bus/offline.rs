@@ -53,9 +53,24 @@ pub fn hold(folder: &Path) -> Result<Held, OpenError> {
     Ok(held)
 }
 
+/// Returns the file that stands beside a log while a backup is being put in its place: it holds where the backup lies.
+pub fn restoring(folder: &Path) -> PathBuf {
+    folder.with_file_name("restore.unfinished")
+}
+
+/// Refuses a log whose restore was cut off: a new one begun there would give offsets out twice.
+pub(super) fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
+    match std::fs::read_to_string(restoring(folder)) {
+        Ok(from) => Err(OpenError::Restoring { path: folder.to_owned(), from }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(OpenError::File { path: restoring(folder), source }),
+    }
+}
+
 /// Applies retention and seals what is not sealed yet. No master may be running.
 pub fn compact(folder: &Path, retention: Retention) -> Result<Compaction, OpenError> {
     let _held = hold(folder)?;
+    refuse_unfinished(folder)?;
     let segments = Segments::open(folder)?;
     let path = segments.path(segments.active());
     let (log, tail) = Log::open(&path, 0)?;

@@ -303,6 +303,9 @@ impl Writer {
         let path = segments.path(segments.active());
         let (mut log, tail) = Log::open(&path, self.shared.max_pages()).map_err(|error| said(&error))?;
         log.probe().map_err(|error| log::reason(&path, &error))?;
+        if let Some(reason) = log::lacks_room(&path) {
+            return Err(reason);
+        }
         Ok((log.with_limit(self.segment_bytes), tail))
     }
 

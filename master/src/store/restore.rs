@@ -1,4 +1,7 @@
 //! Puts a backup in the place of a stopped master's store. What is there is moved aside, never deleted.
+//!
+//! A file says so as long as this lasts. Cut off, the store is a mixture or empty, and no master starts on it until the
+//! restore was done again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +43,8 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     {
         return Err(StoreError::Occupied(to.clone()));
     }
+    let unfinished = bus::restoring(&files.events);
+    mark(&unfinished, from)?;
     let mut done = Restored::default();
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     for (source, to) in places {
@@ -53,7 +58,21 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
             done.restored.push(to);
         }
     }
+    fs::remove_file(&unfinished).map_err(file_error("remove", &unfinished))?;
+    sync(parent(&unfinished))?;
     Ok(done)
+}
+
+/// Says that a restore has begun, on the disk before anything is moved.
+fn mark(unfinished: &Path, from: &Path) -> Result<(), StoreError> {
+    let from = fs::canonicalize(from).map_err(file_error("find", from))?;
+    fs::write(unfinished, from.display().to_string()).map_err(file_error("write", unfinished))?;
+    sync(unfinished)?;
+    sync(parent(unfinished))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 fn is_occupied(path: &Path) -> bool {
@@ -73,14 +92,16 @@ fn move_aside(path: &Path, stamp: u64) -> Result<Option<PathBuf>, StoreError> {
     if !path.exists() {
         return Ok(None);
     }
-    let aside = with_end(path, &format!(".before-{stamp}"));
+    // Another restore may have been cut off within the same second.
+    let names = (stamp..).map(|number| with_end(path, &format!(".before-{number}")));
+    let aside = names.into_iter().find(|aside| !aside.exists()).unwrap_or_else(|| with_end(path, ".before"));
     fs::rename(path, &aside).map_err(file_error("move aside", path))?;
     Ok(Some(aside))
 }
 
 /// Copies under another name first, so that what has the right name is complete.
 fn place(source: &Path, to: &Path) -> Result<(), StoreError> {
-    let parent = to.parent().unwrap_or(Path::new("/"));
+    let parent = parent(to);
     fs::create_dir_all(parent).map_err(file_error("make", parent))?;
     let unready = with_end(to, ".restoring");
     let _ = fs::remove_dir_all(&unready);

@@ -94,6 +94,32 @@ async fn a_backup_restores_to_the_same_store() {
 }
 
 #[tokio::test]
+async fn a_restore_that_was_cut_off_is_told_and_can_be_finished() {
+    let (_folder, files) = scene().await;
+    let place = TempDir::new().unwrap();
+    let to = place.path().join("backup");
+    backup(&files, &to, &mut |_| {}).unwrap();
+    let steps = std::cell::Cell::new(0);
+    for cut_at in 1..=3 {
+        steps.set(0);
+        let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {
+                steps.set(steps.get() + 1);
+                assert!(steps.get() < cut_at, "the process ends here");
+            })
+        }));
+        assert!(cut.is_err());
+        let refused = Bus::open(BusConfig::new(&files.events)).map(drop).unwrap_err().to_string();
+        let remedy = format!("halite store restore {} --force", to.canonicalize().unwrap().display());
+        assert!(refused.contains(&remedy), "{refused}");
+        assert!(compact(&files, &mut |_| {}).is_err());
+    }
+    restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+    assert_eq!(exported(&files, &[]), (1..=EVENTS).collect::<Vec<_>>());
+    assert_eq!(Bus::open(BusConfig::new(&files.events)).unwrap().0.head(), EVENTS);
+}
+
+#[tokio::test]
 async fn damage_and_missing_segments_are_named() {
     let (_folder, files) = scene().await;
     let segments = bus::files(&files.events).unwrap();
