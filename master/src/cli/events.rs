@@ -5,7 +5,7 @@ mod stats;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
-use proto::value::Value;
+use proto::value::{MapExt as _, Value};
 use render::output::{Format, event};
 use time::OffsetDateTime;
 
@@ -261,10 +261,14 @@ async fn stats(globals: &Globals) -> anyhow::Result<u8> {
 
 fn print(event: &EventView, layout: Layout, out: &mut Out, collected: &mut Vec<Value>) -> std::io::Result<()> {
     let data = Value::from_json(&event.data);
-    let shown = event::Event { tag: &event.tag, offset: Some(event.offset), data: &data };
+    let shown = event::Event { tag: &event.tag, offset: Some(event.offset), durable: event.durable, data: &data };
     match layout {
         Layout::Json => {
-            let document = proto::map! { "tag" => event.tag.as_str(), "offset" => event.offset, "data" => data };
+            let mut document = proto::map! { "tag" => event.tag.as_str(), "offset" => event.offset };
+            if !event.durable {
+                document.set("durable", false);
+            }
+            document.set("data", data);
             collected.push(document.into());
             Ok(())
         }

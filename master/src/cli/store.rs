@@ -206,7 +206,12 @@ fn export(globals: &Globals, files: &Files, tags: &[String]) -> anyhow::Result<u
     let mut out = Out::without_format(&globals.output)?;
     store::export(files, tags, &mut |event| {
         let data = event.map().map_or(Value::Null, Value::Map);
-        out.text(&event::jsonl(&event::Event { tag: event.tag.as_str(), offset: Some(event.offset), data: &data }))
+        out.text(&event::jsonl(&event::Event {
+            tag: event.tag.as_str(),
+            offset: Some(event.offset),
+            durable: true,
+            data: &data,
+        }))
     })?;
     Ok(exit::OK)
 }

@@ -89,6 +89,8 @@ impl Door {
                 "events" => stats.events,
                 "duplicates" => stats.duplicates,
                 "skipped" => stats.skipped,
+                "refused" => stats.refused,
+                "not_durable" => stats.not_durable,
                 "dropped" => stats.dropped,
                 "fell_behind" => stats.fell_behind,
                 "commits" => stats.commits,

@@ -20,6 +20,8 @@ pub struct Event<'a> {
     pub tag: &'a str,
     /// Its place on the bus, if it came from a durable log.
     pub offset: Option<u64>,
+    /// Whether it is in the log: what the master fires while it cannot write the log is only seen live.
+    pub durable: bool,
     /// The data, `_stamp` included.
     pub data: &'a Value,
 }
@@ -34,11 +36,14 @@ pub fn plain(event: &Event<'_>, style: &Style) -> String {
     print(event, style, Layout::Line, Order::Kept)
 }
 
-/// Returns the event as one compact JSON document on one line: `tag`, `offset` if there is one, `data`.
+/// Returns the event as one compact JSON document on one line: `tag`, `offset` if there is one, `durable` if it is not, `data`.
 pub fn jsonl(event: &Event<'_>) -> String {
     let mut document = map! { "tag" => event.tag };
     if let Some(offset) = event.offset {
         document.insert("offset".into(), offset.into());
+    }
+    if !event.durable {
+        document.insert("durable".into(), false.into());
     }
     document.insert("data".into(), event.data.clone());
     let mut line = jsonl::text(&Value::Map(document), &Style::PLAIN);
@@ -78,12 +83,12 @@ mod tests {
     \"result\": true
 }
 ";
-        let event = Event { tag: "salt/auth", offset: Some(7), data: &data };
+        let event = Event { tag: "salt/auth", offset: Some(7), durable: true, data: &data };
         assert_eq!(pretty(&event, &Style::PLAIN), expected);
 
         let data =
             Value::from(map! { "present" => Value::List(vec![]), "_stamp" => "2026-11-20T23:51:43.088262+00:00" });
-        let event = Event { tag: "salt/presence/present", offset: None, data: &data };
+        let event = Event { tag: "salt/presence/present", offset: None, durable: true, data: &data };
         let expected = "salt/presence/present\t{
     \"_stamp\": \"2026-11-20T23:51:43.088262+00:00\",
     \"present\": []
@@ -95,7 +100,7 @@ mod tests {
     #[test]
     fn plain_is_what_salt_prints() {
         let data = auth();
-        let event = Event { tag: "salt/auth", offset: None, data: &data };
+        let event = Event { tag: "salt/auth", offset: None, durable: true, data: &data };
         let expected = "salt/auth\t{\"result\": true, \"act\": \"pend\", \"id\": \"m2\", \"pub\": \"-----BEGIN PUBLIC \
                         KEY-----\\nMIIB\\n-----END PUBLIC KEY-----\", \"_stamp\": \"2026-11-20T23:51:42.651957+00:00\"}\n";
         assert_eq!(plain(&event, &Style::PLAIN), expected);
@@ -108,7 +113,7 @@ mod tests {
             "fun_args" => Value::List(vec![]),
             "ts" => 1_795_219_620,
         });
-        let event = Event { tag: "salt/job/20261121000700359259/ret/m2", offset: None, data: &data };
+        let event = Event { tag: "salt/job/20261121000700359259/ret/m2", offset: None, durable: true, data: &data };
         let expected = "salt/job/20261121000700359259/ret/m2\t{\"cmd\": \"_return\", \"success\": true, \"retcode\": 0, \
                         \"fun_args\": [], \"ts\": 1795219620}\n";
         assert_eq!(plain(&event, &Style::PLAIN), expected);
@@ -117,18 +122,20 @@ mod tests {
     #[test]
     fn jsonl_is_one_strict_document() {
         let data = Value::from(map! { "a" => vec![1, 2], "x" => f64::NAN, "raw" => Value::Bytes(vec![0xff]) });
-        let event = Event { tag: "my/\n\"tag\"", offset: Some(42), data: &data };
+        let event = Event { tag: "my/\n\"tag\"", offset: Some(42), durable: true, data: &data };
         let expected =
             "{\"tag\":\"my/\\n\\\"tag\\\"\",\"offset\":42,\"data\":{\"a\":[1,2],\"x\":null,\"raw\":\"/w==\"}}\n";
         assert_eq!(jsonl(&event), expected);
         let event = Event { offset: None, data: &Value::Null, ..event };
         assert_eq!(jsonl(&event), "{\"tag\":\"my/\\n\\\"tag\\\"\",\"data\":null}\n");
+        let event = Event { tag: "t", durable: false, ..event };
+        assert_eq!(jsonl(&event), "{\"tag\":\"t\",\"durable\":false,\"data\":null}\n");
     }
 
     #[test]
     fn colour_marks_tag_and_keys() {
         let data = Value::from(map! { "a" => "b" });
-        let event = Event { tag: "t", offset: None, data: &data };
+        let event = Event { tag: "t", offset: None, durable: true, data: &data };
         let expected = "\x1b[0;1;32mt\x1b[0;0m\t{\n    \x1b[0;36m\"a\"\x1b[0;0m: \"b\"\n}\n";
         assert_eq!(pretty(&event, &Style::TERMINAL), expected);
     }
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn an_event_cannot_talk_to_the_terminal_or_pretend_to_be_two() {
         let data = Value::from(map! { "\u{9b}2J" => "\x1b[2J\x07" });
-        let event = Event { tag: "t\nsalt/auth\t{}\x1b[2J", offset: None, data: &data };
+        let event = Event { tag: "t\nsalt/auth\t{}\x1b[2J", offset: None, durable: true, data: &data };
         let style = Style { colour: super::super::Colour::Never, ..Style::TERMINAL };
         let expected = "t\\x0asalt/auth\\x09{}\\x1b[2J\t{\"\\u009b2J\": \"\\u001b[2J\\u0007\"}\n";
         assert_eq!(plain(&event, &style), expected);
