@@ -208,16 +208,7 @@ impl Master {
         parts.start("jobs", |stop| async move { Ok(jobs_task.run(stop).await?) });
         let pillars = Pillars::new(config.requests.pillar.clone());
         jobs.see_pillars(pillars.clone());
-        let grains = registry.open_grains(&config.cachedir.join("grains.db"), &keys.accepted_ids());
-        parts.start("grains", |stop| async move {
-            grains.run(stop).await;
-            Ok(())
-        });
-        let seen = registry.open_seen(&config.cachedir.join("presence.db"), &keys.accepted_ids());
-        parts.start("seen", |stop| async move {
-            seen.run(stop).await;
-            Ok(())
-        });
+        start_memories(&config, &registry, &keys, parts);
         let (requests, publications) = listen(&config, &keys)?;
         let about = about(&config, &requests, &publications);
         let (reload, reloads) = mpsc::channel(RELOADS);
@@ -357,6 +348,21 @@ fn start_salt_tools(
         Ok(())
     });
     Ok(Arc::new(ClearCommands { door, key, own_user, from: tools.clear_from.clone(), events, files }))
+}
+
+/// Keeps what sessions tell over restarts: grains, and who was seen when.
+fn start_memories(config: &Config, registry: &Registry, keys: &Keys, parts: &mut Parts) {
+    let accepted = keys.accepted_ids();
+    let grains = registry.open_grains(&config.cachedir.join("grains.db"), &accepted);
+    parts.start("grains", |stop| async move {
+        grains.run(stop).await;
+        Ok(())
+    });
+    let seen = registry.open_seen(&config.cachedir.join("presence.db"), &accepted);
+    parts.start("seen", |stop| async move {
+        seen.run(stop).await;
+        Ok(())
+    });
 }
 
 /// Says on the bus, to those who read it live, when the log cannot be written, and when it can be again.

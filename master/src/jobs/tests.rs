@@ -6,7 +6,7 @@ use proto::ids::Jid;
 use proto::map;
 use proto::msgpack;
 use proto::tag::Tag;
-use proto::value::{Map, MapExt as _, Value};
+use proto::value::{Map, Value};
 
 use super::cache::JobCache;
 use crate::bus::Event;
