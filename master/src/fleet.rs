@@ -313,6 +313,21 @@ impl Site {
         self.ports
     }
 
+    /// Returns the same site as minions see it that reach the master through other ports: a proxy's.
+    pub fn through(&self, ports: (u16, u16)) -> Site {
+        Site { ports: Some(ports), ..self.clone() }
+    }
+
+    /// Returns the same site whose minions are this program: a script that becomes one.
+    pub fn with_minion(&self, program: &Path) -> Site {
+        Site { binaries: Binaries { minion: program.to_owned(), ..self.binaries.clone() }, ..self.clone() }
+    }
+
+    /// Has the master take other free ports when it is started again.
+    pub fn forget_ports(&mut self) {
+        self.ports = None;
+    }
+
     /// Starts the master with these extra lines of configuration. It takes free ports, and keeps them when started again.
     pub fn start_master(&mut self, extra: &str) -> Result<Daemon, FleetError> {
         let (publish, ret) = self.ports.unwrap_or((0, 0));

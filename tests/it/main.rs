@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod docs;
 mod events;
+mod faults;
 mod files;
 mod hostile;
 mod hosts;

@@ -1,12 +1,15 @@
 //! Many minions at once: the fleet simulator against a real master.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use clap::Parser as _;
+use halite_tests::swarm::machine::Usage;
 use halite_tests::swarm::options::Options;
 use halite_tests::swarm::{Swarm, tally::Count};
 use halite_tests::{Fleet, PATIENCE, run, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Starts a swarm on a fleet's master.
 fn swarm(fleet: &Fleet, arguments: &str) -> Swarm {
@@ -75,6 +78,39 @@ fn faults_lose_nothing_and_churn_only_what_was_not_acknowledged() {
     let (count, logged) = (swarm.totals().count, logged(&fleet));
     assert!(logged >= count.acknowledged && logged <= count.fired, "{logged} in the log: {count:?}");
     assert_eq!((count.misdelivered, count.not_understood), (0, 0));
+}
+
+/// What eight readers may cost in memory, one of them stalled, while events come as fast as they do.
+const BURST_KIB: u64 = 200 * 1024;
+
+#[test]
+fn a_burst_with_a_stalled_reader_costs_little_memory() {
+    let (burst, events_per_s) =
+        if std::env::var_os("RUN_SLOW_TESTS").is_some() { (100_000, 50_000.0) } else { (5_000, 2_000.0) };
+    let fleet = Fleet::new().start();
+    let swarm = swarm(&fleet, "--minions 50 --burst 100");
+    until(&swarm, "50 sessions", |count| count.live == 50);
+    let mut readers: Vec<Child> = (0..8)
+        .map(|_| fleet.halite_command(&["events", "--out", "jsonl"]).stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    let stalled = Pid::from_raw(i32::try_from(readers[0].id()).unwrap());
+    kill(stalled, Signal::SIGSTOP).unwrap();
+    let before = Usage::of(fleet.master().pid());
+    swarm.order(|orders| orders.events_per_s = events_per_s);
+    until(&swarm, "the burst", |count| count.acknowledged >= burst);
+    assert!(swarm.drain(PATIENCE), "{:?}", swarm.totals().count);
+    let after = Usage::of(fleet.master().pid());
+    kill(stalled, Signal::SIGCONT).unwrap();
+    readers.iter_mut().for_each(|reader| {
+        let _ = (reader.kill(), reader.wait());
+    });
+    let grown = after.peak_rss_kib.saturating_sub(before.rss_kib);
+    eprintln!(
+        "swarm: {} events, 8 readers, one stalled: {grown} KiB more at the peak",
+        swarm.totals().count.acknowledged
+    );
+    assert!(grown <= BURST_KIB, "{grown} KiB");
+    assert_eq!(logged(&fleet), swarm.totals().count.acknowledged);
 }
 
 #[test]

@@ -18,6 +18,9 @@ const KERNEL: &str = "minion/src/host/kernel.rs";
 
 /// Tests that may sleep, each with its reason.
 const SLEEPERS: &[(&str, &str)] = &[
+    ("tests/src/faults/kind.rs", "a fault lasts as long as it is told to"),
+    ("tests/src/faults/proxy.rs", "a slow link: what is sent arrives later"),
+    ("tests/src/faults/rig.rs", "the harness: settle looks again after a pause"),
     ("tests/src/lib.rs", "the harness: wait_for looks again after a pause"),
     ("tests/src/swarm/mod.rs", "the simulator: wait looks again after a pause"),
     ("tests/src/swarm/salt/drive.rs", "the simulator: a minion pauses before it comes again"),

@@ -6,6 +6,7 @@
 //! assert_eq!(fleet.halite(&["*", "test.ping"]).code, 0);
 //! ```
 
+pub mod faults;
 mod hosts;
 pub mod peers;
 pub mod salt;
@@ -13,7 +14,7 @@ pub mod swarm;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -125,6 +126,13 @@ impl Fleet {
     /// Starts one minion; does not wait until it is accepted.
     pub fn start_minion(&mut self, id: &str, extra: &str) {
         let minion = self.site.start_minion(id, extra).unwrap_or_else(|error| panic!("{error}"));
+        self.minions.insert(id.to_owned(), minion);
+    }
+
+    /// Starts a minion that is this program and reaches the master through these ports; does not wait until it is accepted.
+    pub fn start_minion_as_program(&mut self, program: &Path, id: &str, ports: (u16, u16), extra: &str) {
+        let site = self.site.with_minion(program).through(ports);
+        let minion = site.start_minion(id, extra).unwrap_or_else(|error| panic!("{error}"));
         self.minions.insert(id.to_owned(), minion);
     }
 
