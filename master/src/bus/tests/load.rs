@@ -75,10 +75,57 @@ async fn a_log_of_ten_million_events_opens_at_once() {
     for _ in 0..2_000 {
         running.bus.commit(batch.clone()).await.unwrap();
     }
+    // What kill -9 would leave now: the segment that is written, with its WAL. The others are not opened at a start.
+    let left = TempDir::new().unwrap();
+    let killed = config(&left);
+    std::fs::create_dir_all(&killed.path).unwrap();
+    let segments = &running.bus.shared.segments;
+    let active = segments.path(segments.active());
+    let wal = ["", "-wal"].map(|end| {
+        let from = crate::bus::segments::beside(&active, end);
+        std::fs::copy(&from, killed.path.join(from.file_name().unwrap())).unwrap()
+    })[1];
     running.stop().await;
-    let begun = Instant::now();
-    let (bus, _task) = Bus::open(config(&folder)).unwrap();
-    let took = begun.elapsed().as_secs_f64() * 1e3;
-    let _ = writeln!(std::io::stderr(), "{} events open in {took:.1} ms", bus.head());
-    assert_eq!(bus.head(), 10_000_000);
+    for (what, config) in
+        [("after a clean end".to_owned(), config(&folder)), (format!("with a WAL of {wal} bytes"), killed)]
+    {
+        let begun = Instant::now();
+        let (bus, _task) = Bus::open(config).unwrap();
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        let _ = writeln!(std::io::stderr(), "{} events open in {took:.1} ms {what}", bus.head());
+        assert_eq!(bus.head(), 10_000_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_roll_quickly_with_ten_thousand_minions() {
+    if !is_wanted("segments_roll_quickly_with_ten_thousand_minions") {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(BusConfig { segment_bytes: 4 << 20, ..config(&folder) });
+    for number in 0..10_000 {
+        let id = proto::ids::MinionId::parse(&format!("minion-{number}")).unwrap();
+        let mark = Mark { id, spool: [7; 16], n: 1, kind: proto::message::Kind::Daemon };
+        drop(running.bus.submit(Batch { events: Vec::new(), mark: Some(mark) }).await.unwrap());
+    }
+    let filling = NewEvent { data: vec![0x80; 270].into(), ..event("salt/beacon/web1/load/", 0) };
+    let batch = Batch { events: vec![filling; 100], mark: None };
+    let (mut quiet, mut rolled) = (Vec::new(), Vec::new());
+    for _ in 0..2_000 {
+        let before = running.bus.shared.segments.active();
+        let begun = Instant::now();
+        running.bus.commit(batch.clone()).await.unwrap();
+        let all = if running.bus.shared.segments.active() == before { &mut quiet } else { &mut rolled };
+        all.push(begun.elapsed());
+    }
+    quiet.sort_unstable();
+    rolled.sort_unstable();
+    let (p50, p99, max) = (at(&quiet, 0.5), at(&quiet, 0.99), at(&quiet, 1.0));
+    let (roll, longest, times) = (at(&rolled, 0.5), at(&rolled, 1.0), rolled.len());
+    let _ = writeln!(
+        std::io::stderr(),
+        "commits p50 {p50:.1} p99 {p99:.1} max {max:.1} ms; {times} with a new segment: p50 {roll:.1} max {longest:.1} ms"
+    );
+    running.stop().await;
 }
