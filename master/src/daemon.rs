@@ -27,12 +27,12 @@ use crate::keys::Keys;
 use crate::pillar::Pillars;
 use crate::reactor::Reactor;
 use crate::requests::Requests;
-use crate::salt::{Salt, SaltConfig, SaltParts};
-use crate::sessions::{self, Registry, SessionParts};
 use crate::salt::tools::commands::ClearCommands;
 use crate::salt::tools::events::EventSockets;
 use crate::salt::tools::files::SaltFiles;
 use crate::salt::tools::local_key::LocalKey;
+use crate::salt::{Salt, SaltConfig, SaltParts};
+use crate::sessions::{self, Registry, SessionParts};
 use crate::{SOFTWARE, api, presence};
 
 /// How long a part may take to stop before it is named and left behind.

@@ -94,6 +94,11 @@ impl Tag {
         Tag::make(format!("salt/job/{jid}/ret/{id}"))
     }
 
+    /// `halite/job/<jid>/live`: until when minions may take a job.
+    pub fn job_live(jid: &Jid) -> Tag {
+        Tag::make(format!("halite/job/{jid}/live"))
+    }
+
     /// `halite/job/<jid>/nomatch/<id>`: a recipient said that the job does not mean it after all.
     pub fn job_no_match(jid: &Jid, id: &MinionId) -> Tag {
         Tag::make(format!("halite/job/{jid}/nomatch/{id}"))

@@ -8,6 +8,8 @@
 //! - **Order** is that in which calls of [`Bus::submit`] got their place in the queue: one caller that awaits them one
 //!   after the other gets its batches into the log in that order.
 //! - **Nothing twice.** The mark (id, spool, n) of a load is stored in the same transaction as its events.
+//! - **Nothing out of turn.** What a session sent behind a load that was refused is refused too ([`Bus::submit_behind`]): its
+//!   mark would cover the load that is yet to come again.
 //! - **Degraded** (disk full, I/O error): batches are refused with [`CommitError::Degraded`], so minions keep them. What the
 //!   master fires itself ([`Bus::fire`], [`Bus::try_fire`]) is refused as well, but live readers see it with
 //!   `durable: false`; a reader that replays from the log at that moment misses it. The log is opened and verified anew, again
@@ -31,6 +33,7 @@ mod ring;
 mod segments;
 mod shared;
 mod state;
+mod step;
 mod subscription;
 mod survey;
 mod task;
@@ -50,7 +53,7 @@ use bytes::Bytes;
 use proto::msgpack;
 use proto::tag::Tag;
 use proto::value::Map;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
@@ -58,6 +61,7 @@ pub use offline::{Compaction, Held, compact, files, hold, index, is_plain, resto
 pub use query::{EventQuery, Since};
 pub use retention::Retention;
 pub use shared::Stats;
+pub use step::{Disk, Stepped};
 pub use subscription::Subscription;
 pub use survey::{SegmentView, Survey};
 pub use task::{BusTask, RunError};
@@ -165,6 +169,7 @@ impl Bus {
             shared: Arc::clone(&shared),
             state,
             log: Some(log.with_limit(config.segment_bytes)),
+            append: writer::append(),
             lock,
             keeper: Some(Keeper {
                 shared: Arc::clone(&shared),
@@ -180,7 +185,18 @@ impl Bus {
     /// Puts a batch into the queue, waiting for a place in it. Not waiting for the ticket lets a caller send the next
     /// batch right away; the order stays.
     pub async fn submit(&self, batch: Batch) -> Result<CommitTicket, CommitError> {
-        self.queue.submit(batch, Source::Batch).await
+        self.queue.submit(batch, Source::Batch, None).await
+    }
+
+    /// Submits a batch that counts only if those before it on the same session do: `epoch` is what [`Bus::epoch`] said
+    /// before the first of those that are still undecided.
+    pub async fn submit_behind(&self, batch: Batch, epoch: u64) -> Result<CommitTicket, CommitError> {
+        self.queue.submit(batch, Source::Batch, Some(epoch)).await
+    }
+
+    /// Returns a number that changes whenever the log refuses something.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch()
     }
 
     /// Submits a batch and waits until it is in the log.
@@ -191,7 +207,7 @@ impl Bus {
     /// Fires one event and waits until it is in the log; returns its offset. With [`CommitError::Degraded`], live readers
     /// have seen it nevertheless.
     pub async fn fire(&self, tag: Tag, data: &Map) -> Result<u64, CommitError> {
-        let committed = self.queue.submit(single(tag, data), Source::Fire).await?.await?;
+        let committed = self.queue.submit(single(tag, data), Source::Fire, None).await?.await?;
         Ok(committed.offset)
     }
 
@@ -272,30 +288,21 @@ impl fmt::Debug for Bus {
 }
 
 impl Queue {
-    async fn submit(&self, batch: Batch, source: Source) -> Result<CommitTicket, CommitError> {
+    async fn submit(&self, batch: Batch, source: Source, behind: Option<u64>) -> Result<CommitTicket, CommitError> {
         let units = self.units_of(&batch);
         let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| CommitError::Stopped)?;
         let (done, ticket) = oneshot::channel();
-        if self.put(batch, source, Some(done), room) {
-            Ok(CommitTicket { done: ticket })
-        } else {
-            Err(CommitError::Stopped)
-        }
+        let submission = Submission { batch, source, at_us: now_us(), behind, done: Some(done), room };
+        if self.put(submission) { Ok(CommitTicket { done: ticket }) } else { Err(CommitError::Stopped) }
     }
 
     fn try_submit(&self, batch: Batch, source: Source) -> bool {
         let room = Arc::clone(&self.room).try_acquire_many_owned(self.units_of(&batch));
-        room.is_ok_and(|room| self.put(batch, source, None, room))
+        let Ok(room) = room else { return false };
+        self.put(Submission { batch, source, at_us: now_us(), behind: None, done: None, room })
     }
 
-    fn put(
-        &self,
-        batch: Batch,
-        source: Source,
-        done: Option<oneshot::Sender<Result<Committed, CommitError>>>,
-        room: OwnedSemaphorePermit,
-    ) -> bool {
-        let submission = Submission { batch, source, at_us: now_us(), done, room };
+    fn put(&self, submission: Submission) -> bool {
         self.sender.try_send(Entry::Submit(submission)).is_ok()
     }
 

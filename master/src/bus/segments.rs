@@ -95,6 +95,11 @@ impl Segments {
         Ok(())
     }
 
+    /// Returns where the segments are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns the file of a segment.
     pub(super) fn path(&self, first: u64) -> PathBuf {
         path(&self.folder, first)

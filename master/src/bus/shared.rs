@@ -1,7 +1,7 @@
 //! What the writer and the readers have in common: the ring, the head, the counts.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     finish_checkpoint: AtomicBool,
     /// Who reads the log and remembers where: the next offset of each.
     cursors: Mutex<BTreeMap<String, u64>>,
+    /// Counts how often the log has refused something; see [`super::Bus::epoch`].
+    epoch: AtomicU64,
     /// The most pages the log may have, 0 for no limit: how tests fill a disk.
     max_pages: AtomicU32,
 }
@@ -116,6 +118,7 @@ impl Shared {
             keeping: Mutex::default(),
             finish_checkpoint: AtomicBool::new(false),
             cursors: Mutex::default(),
+            epoch: AtomicU64::new(0),
             max_pages: AtomicU32::new(0),
         }
     }
@@ -147,6 +150,14 @@ impl Shared {
 
     pub(super) fn set_health(&self, degraded: Option<Arc<str>>) {
         self.health.send_replace(degraded);
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn ask_to_finish_checkpoint(&self) {

@@ -33,6 +33,8 @@ pub(super) struct Submission {
     pub(super) batch: Batch,
     pub(super) source: Source,
     pub(super) at_us: i64,
+    /// The epoch of the loads before it on the same session, whose fate it shares; nothing depends on it otherwise.
+    pub(super) behind: Option<u64>,
     /// Who waits for the outcome, if anybody.
     pub(super) done: Option<oneshot::Sender<Result<Committed, CommitError>>>,
     /// Its share of the queue, given back when it leaves.
@@ -64,12 +66,22 @@ pub(super) struct Writer {
     pub(super) state: BusState,
     /// Nothing while degraded.
     pub(super) log: Option<Log>,
+    /// How a group gets into the log: the one step that a simulated disk takes part in.
+    pub(super) append: Append,
     /// Held as long as this process may write.
     pub(super) lock: File,
     /// Looks after complete segments, once it runs.
     pub(super) keeper: Option<Keeper>,
     /// A segment was completed: the keeper does not know yet.
     pub(super) rolled: bool,
+}
+
+/// Writes what a plan says of a group.
+pub(super) type Append = Box<dyn FnMut(&mut Log, &Plan, &[Submission]) -> rusqlite::Result<()> + Send>;
+
+/// Returns the way that a group takes to a real disk.
+pub(super) fn append() -> Append {
+    Box::new(|log, plan, group| log.append(plan, group.iter().map(|each| &each.batch)))
 }
 
 /// How the helpers are woken. One nudge waiting is as good as many.
@@ -116,12 +128,8 @@ impl Writer {
                 Wake::Stop => stopping = true,
                 Wake::Retry => self.recover(started.elapsed()),
                 Wake::Submit(first) => {
-                    let (group, bytes, stop) = self.group(first);
+                    let (bytes, stop) = self.turn(first, &mut || started.elapsed());
                     stopping |= stop;
-                    if self.state.retry_in(started.elapsed()) == Some(Duration::ZERO) {
-                        self.recover(started.elapsed());
-                    }
-                    self.commit(group, started.elapsed());
                     written += bytes;
                     if written >= CHECKPOINT_EVERY {
                         written = 0;
@@ -134,6 +142,21 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Commits what is queued, after the log was opened anew if that is due; tells how many bytes that was and whether a
+    /// stop came along.
+    pub(super) fn turn(&mut self, first: Submission, clock: &mut dyn FnMut() -> Duration) -> (usize, bool) {
+        let (group, bytes, stop) = self.group(first);
+        let now = clock();
+        if self.state.retry_in(now) == Some(Duration::ZERO) {
+            self.recover(now);
+        }
+        let epoch = self.shared.epoch();
+        let (group, stale) = group.into_iter().partition(|each| each.behind.is_none_or(|behind| behind == epoch));
+        self.refuse_stale(stale);
+        self.commit(group, clock);
+        (bytes, stop)
     }
 
     fn wait(&self, now: Duration) -> Wake {
@@ -179,7 +202,7 @@ impl Writer {
     }
 
     /// Begins the next segment if this one is full, and the WAL anew if the checkpointer asks for it.
-    fn turn_over(&mut self, at_us: i64, now: Duration) {
+    fn turn_over(&mut self, at_us: i64, clock: &mut dyn FnMut() -> Duration) {
         let Some(log) = &self.log else { return };
         if self.shared.is_to_finish_checkpoint()
             && let Err(error) = log.finish_checkpoint()
@@ -195,23 +218,24 @@ impl Writer {
                 self.log = Some(log.with_limit(self.segment_bytes));
             }
             Rolled::Kept(log) => self.log = Some(log),
-            Rolled::Broken(error) => self.degrade(now, said(&error)),
+            Rolled::Broken(error) => self.degrade(clock(), said(&error)),
         }
     }
 
-    fn commit(&mut self, group: Vec<Submission>, now: Duration) {
-        self.turn_over(group.first().map_or(0, |first| first.at_us), now);
+    fn commit(&mut self, group: Vec<Submission>, clock: &mut dyn FnMut() -> Duration) {
+        self.turn_over(group.first().map_or(0, |first| first.at_us), clock);
         let Some(log) = &mut self.log else {
             return self.refuse(group);
         };
         let plan = self.state.plan(group.iter().map(|submission| (&submission.batch, submission.at_us)));
         let began = Instant::now();
-        let outcome = if plan.is_empty() { Ok(()) } else { log.append(&plan, group.iter().map(|each| &each.batch)) };
+        let outcome = if plan.is_empty() { Ok(()) } else { (self.append)(log, &plan, &group) };
         match outcome {
             Ok(()) => self.acknowledge(group, plan, began.elapsed()),
             Err(error) => {
                 let path = self.shared.segments.path(self.shared.segments.active());
-                self.degrade(now, log::reason(&path, &error));
+                // A disk that fails may take its time for it.
+                self.degrade(clock(), log::reason(&path, &error));
                 self.refuse(group);
             }
         }
@@ -252,8 +276,20 @@ impl Writer {
         }
     }
 
+    /// Turns away what came behind a load that was refused: were it committed, its mark would make a duplicate of that load
+    /// when it is sent again.
+    fn refuse_stale(&mut self, stale: Vec<Submission>) {
+        let reason: Arc<str> = "a load before this one was not logged".into();
+        self.shared.count(|counters| counters.refused += stale.len() as u64);
+        for done in stale.into_iter().filter_map(|each| each.done) {
+            // Nobody has to wait for the outcome.
+            let _ = done.send(Err(CommitError::Degraded { reason: Arc::clone(&reason) }));
+        }
+    }
+
     /// Turns a group away while the log is out of order. What the master fired itself is shown to live readers.
     fn refuse(&mut self, group: Vec<Submission>) {
+        self.shared.begin_epoch();
         let reason = self.state.degraded().cloned().unwrap_or_else(|| "the event log is closed".into());
         let offset = self.state.head();
         let mut shown = 0;
@@ -309,7 +345,7 @@ impl Writer {
         Ok((log.with_limit(self.segment_bytes), tail))
     }
 
-    fn recover(&mut self, now: Duration) {
+    pub(super) fn recover(&mut self, now: Duration) {
         match self.reopen() {
             Err(reason) => self.degrade(now, reason),
             Ok((log, tail)) => {

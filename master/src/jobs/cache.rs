@@ -289,6 +289,13 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
                 insert.execute(params![jid, id.as_str()])?;
             }
         }
+        ["halite", "job", jid, "live"] => {
+            // The task may have been quicker; what it has written counts.
+            let expires = msgpack::decode_map(&event.data).ok().and_then(|data| data.at("expires")?.as_u64());
+            let sql = "INSERT OR IGNORE INTO live (jid, serial, expires_ms) VALUES (?1, ?2, ?3)";
+            let args = params![jid, signed(event.offset), signed(expires.unwrap_or(0))];
+            tx.prepare_cached(sql)?.execute(args)?;
+        }
         ["halite", "job", jid, "nomatch", id] => {
             let sql = "DELETE FROM recipients WHERE jid = ?1 AND id = ?2";
             tx.prepare_cached(sql)?.execute(params![jid, id])?;

@@ -4,11 +4,13 @@
 //! log, the job becomes live, and only then it goes out. Its serial is the log offset of its `new` event: rising, never
 //! reused, known to every later process. A return is admitted once per recipient; the log decides, memory only guards.
 
+mod announced;
 mod cache;
 mod expiry;
 mod projection;
 mod recipients;
 mod state;
+mod step;
 mod task;
 
 use std::collections::HashSet;
@@ -28,17 +30,19 @@ use proto::target::{BadTarget, Target, TgtType};
 use proto::value::{Map, MapExt, Value};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bus::{Batch, Bus, CommitError, NewEvent};
+use crate::bus::{Batch, Bus, CommitError};
 use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
 use crate::pillar::Pillars;
 use crate::salt::SaltJob;
 use crate::sessions::Registry;
 
+use announced::Announced;
 use recipients::Recipients;
 
 pub use cache::CacheError;
 pub use state::{Membership, Verdict};
+pub use step::Stepped;
 pub use task::JobsTask;
 
 /// How many requests may wait for the jobs task. Each is answered in microseconds; when it is full, sessions wait, and
@@ -146,9 +150,10 @@ impl Jobs {
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
-        let offset = self.log_new(&jid, &load, &minions, &missing).await?;
         let ttl = request.ttl.unwrap_or(self.parts.config.ttl);
         let expires_ms = now_ms() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2);
+        let job = Announced { jid: &jid, load: &load, minions: &minions, missing: &missing, expires_ms };
+        let offset = self.log_new(&job).await?;
         let publish = Arc::new(Publish { jid: jid.clone(), serial: offset, expires_ms, load });
         let recipients: HashSet<MinionId> = minions.iter().cloned().collect();
         let insert = |answer| task::JobsInput::Insert { publish: Arc::clone(&publish), minions: recipients, answer };
@@ -181,6 +186,12 @@ impl Jobs {
     pub async fn admit(&self, id: &MinionId, jid: &str, membership: Membership) -> Result<Verdict, CommandError> {
         let (id, jid) = (id.clone(), jid.to_owned());
         self.ask(|answer| task::JobsInput::Admit { id, jid, membership, now_us: now_us(), answer }).await
+    }
+
+    /// Notes that an admitted return is in the log.
+    pub async fn logged(&self, id: &MinionId, jid: &Jid) {
+        // A closed channel means that the master is stopping; the next one asks the log.
+        let _ = self.requests.send(task::JobsInput::Logged { id: id.clone(), jid: jid.clone() }).await;
     }
 
     /// Takes back an admitted return that could not be logged.
@@ -320,28 +331,8 @@ impl Jobs {
     }
 
     /// Logs the events that announce a job; returns the offset of the first.
-    async fn log_new(
-        &self,
-        jid: &Jid,
-        load: &Map,
-        minions: &[MinionId],
-        missing: &[String],
-    ) -> Result<u64, CommandError> {
-        let ids: Vec<Value> = minions.iter().map(Value::from).collect();
-        let field = |name: &str| load.at(name).cloned().unwrap_or_default();
-        let mut events = Vec::with_capacity(3);
-        if self.parts.config.jid_events {
-            events.push(event(Tag::bare_jid(jid), &map! { "minions" => ids.clone() }));
-        }
-        let mut new = map! { "jid" => jid, "tgt_type" => field("tgt_type"), "tgt" => field("tgt"), "user" => field("user"),
-        "fun" => field("fun"), "arg" => field("arg"), "minions" => ids, "missing" => missing.to_vec() };
-        for optional in ["delimiter", "metadata"] {
-            if let Some(value) = load.at(optional) {
-                new.set(optional, value.clone());
-            }
-        }
-        events.push(event(Tag::job_new(jid), &new));
-        events.push(event(Tag::job_publish(jid), load));
+    async fn log_new(&self, job: &Announced<'_>) -> Result<u64, CommandError> {
+        let (events, jid) = (job.events(self.parts.config.jid_events), job.jid);
         match self.parts.bus.commit(Batch { events, mark: None }).await {
             Ok(committed) => Ok(committed.offset),
             // A full disk does not keep an operator from acting; the master says aloud that nothing is durable now.
@@ -373,10 +364,6 @@ impl recipients::Known for FactsOf {
 
 fn invalid(error: &BadTarget) -> CommandError {
     CommandError::Invalid(error.to_string())
-}
-
-fn event(tag: Tag, data: &Map) -> NewEvent {
-    NewEvent { tag, data: msgpack::encode_map(data).into() }
 }
 
 /// The fields of a publication in Salt's order (salt-wire.md §4.2).

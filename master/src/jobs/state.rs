@@ -31,6 +31,8 @@ pub enum Verdict {
     Duplicate,
     /// It is not this minion's to give: count, acknowledge and drop.
     Refuse,
+    /// It came before, and it is not known yet whether that got into the log: neither acknowledge nor drop.
+    Undecided,
     /// A minion that decides by itself whether a job means it was not among the recipients: log it, marked.
     Unexpected(Jid),
 }
@@ -61,6 +63,8 @@ pub(super) struct JobsState {
     order: BTreeSet<(u64, Jid)>,
     /// What each minion still owes, by serial: a session that opens asks for nothing else.
     owed: HashMap<MinionId, BTreeSet<(u64, Jid)>>,
+    /// Returns that were admitted and are on their way into the log: no more than the sessions' windows hold.
+    undecided: HashSet<(Jid, MinionId)>,
     last_jid_us: i64,
     serial: u64,
 }
@@ -94,6 +98,9 @@ impl JobsState {
 
     /// Judges a return and, if it is accepted, notes that it came.
     pub(super) fn admit(&mut self, id: &MinionId, jid: &Jid, membership: Membership) -> Known {
+        if self.undecided.contains(&(jid.clone(), id.clone())) {
+            return Known::Live(Verdict::Undecided);
+        }
         let Some(job) = self.live.get_mut(jid) else { return Known::Unknown };
         if job.returned.contains(id) {
             return Known::Live(Verdict::Duplicate);
@@ -113,8 +120,19 @@ impl JobsState {
         Known::Live(Verdict::Accept(jid.clone()))
     }
 
+    /// Notes that a return is on its way into the log.
+    pub(super) fn admitted(&mut self, id: &MinionId, jid: &Jid) {
+        self.undecided.insert((jid.clone(), id.clone()));
+    }
+
+    /// Notes that an admitted return is in the log.
+    pub(super) fn logged(&mut self, id: &MinionId, jid: &Jid) {
+        self.undecided.remove(&(jid.clone(), id.clone()));
+    }
+
     /// Takes back an admitted return that could not be logged: the minion will send it again.
     pub(super) fn take_back(&mut self, id: &MinionId, jid: &Jid) {
+        self.undecided.remove(&(jid.clone(), id.clone()));
         if let Some(job) = self.live.get_mut(jid)
             && job.returned.remove(id)
         {
@@ -203,6 +221,10 @@ mod tests {
         let mut state = JobsState::default();
         let jid = job(&mut state, 1, &["a", "b"]);
         assert_eq!(state.admit(&id("a"), &jid, Membership::Recipient), Known::Live(Verdict::Accept(jid.clone())));
+        state.admitted(&id("a"), &jid);
+        let again = state.admit(&id("a"), &jid, Membership::Recipient);
+        assert_eq!(again, Known::Live(Verdict::Undecided), "its first copy may still fail");
+        state.logged(&id("a"), &jid);
         assert_eq!(state.admit(&id("a"), &jid, Membership::Recipient), Known::Live(Verdict::Duplicate));
         assert_eq!(state.admit(&id("c"), &jid, Membership::Recipient), Known::Live(Verdict::Refuse));
         assert_eq!(state.admit(&id("b"), &Jid::at(5), Membership::Recipient), Known::Unknown);

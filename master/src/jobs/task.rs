@@ -27,6 +27,7 @@ pub(super) enum JobsInput {
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
     Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
+    Logged { id: MinionId, jid: Jid },
     NoMatch { id: MinionId, jid: Jid, answer: oneshot::Sender<bool> },
     Serial { answer: oneshot::Sender<u64> },
     Since { id: MinionId, now_ms: u64, answer: oneshot::Sender<(u64, Vec<Arc<Publish>>)> },
@@ -37,7 +38,7 @@ pub(super) enum JobsInput {
 pub struct JobsTask {
     state: JobsState,
     inbox: mpsc::Receiver<JobsInput>,
-    cache: JobCache,
+    pub(super) cache: JobCache,
     path: PathBuf,
     keep: Option<std::time::Duration>,
     bus: Bus,
@@ -62,7 +63,7 @@ impl JobsTask {
         let mut projection = Projection::new(cache, bus, projected, self.keep)?;
         // Returns that were logged before the last stop must be known before the first one is judged.
         projection.catch_up().await?;
-        self.restore()?;
+        self.restore(now_ms())?;
         let projection = tokio::spawn(projection.run(stop.clone()));
         let mut expire = tokio::time::interval(EXPIRE_EVERY);
         loop {
@@ -81,8 +82,8 @@ impl JobsTask {
     }
 
     /// Takes up the jobs that minions may still ask for.
-    fn restore(&mut self) -> Result<(), CacheError> {
-        for row in self.cache.live(now_ms())? {
+    pub(super) fn restore(&mut self, now_ms: u64) -> Result<(), CacheError> {
+        for row in self.cache.live(now_ms)? {
             let Ok(jid) = Jid::parse(&row.jid) else { continue };
             let load = publication(&msgpack::decode_map(&row.load).unwrap_or_default());
             let publish = Publish { jid, serial: row.serial, expires_ms: row.expires_ms, load };
@@ -92,7 +93,7 @@ impl JobsTask {
         Ok(())
     }
 
-    fn handle(&mut self, input: JobsInput) {
+    pub(super) fn handle(&mut self, input: JobsInput) {
         match input {
             JobsInput::Active { answer } => gone(answer.send(self.active())),
             JobsInput::Admit { id, jid, membership, now_us, answer } => {
@@ -104,6 +105,7 @@ impl JobsTask {
                 gone(answer.send(()));
             }
             JobsInput::Knows { jid, answer } => gone(answer.send(self.knows(&jid))),
+            JobsInput::Logged { id, jid } => self.state.logged(&id, &jid),
             JobsInput::NoMatch { id, jid, answer } => gone(answer.send(self.state.no_match(&id, &jid))),
             JobsInput::Serial { answer } => gone(answer.send(self.state.serial())),
             JobsInput::Since { id, now_ms, answer } => {
@@ -135,6 +137,14 @@ impl JobsTask {
     }
 
     fn admit(&mut self, id: &MinionId, jid: &str, membership: Membership, now_us: i64) -> Verdict {
+        let verdict = self.judge(id, jid, membership, now_us);
+        if let Verdict::Accept(jid) | Verdict::Unexpected(jid) = &verdict {
+            self.state.admitted(id, jid);
+        }
+        verdict
+    }
+
+    fn judge(&mut self, id: &MinionId, jid: &str, membership: Membership, now_us: i64) -> Verdict {
         // `req` and anything that is no jid: the return stands alone, under a jid of its own (salt-wire.md §5.3).
         let Ok(jid) = Jid::parse(jid) else { return Verdict::Accept(self.allocate(now_us)) };
         match self.state.admit(id, &jid, membership) {

@@ -26,6 +26,9 @@ pub(super) enum Unanswered {
     /// What it brought could not be logged.
     #[error("log what a Salt minion sent")]
     NotLogged(#[source] CommitError),
+    /// An earlier copy of a return is on its way into the log, and may still fail.
+    #[error("take a return whose first copy is on its way into the log")]
+    Undecided,
     /// The master is stopping.
     #[error("answer a Salt minion: the master is stopping")]
     Stopping,

@@ -22,6 +22,8 @@ impl Salt {
                 jid
             }
             Verdict::Duplicate => return Ok(()),
+            // It is sent again: without an answer a Salt minion does so by itself.
+            Verdict::Undecided => return Err(Unanswered::Undecided),
             Verdict::Refuse => {
                 self.deny(id, &format!("salt/job/{said}/ret/{id}"));
                 return Ok(());
@@ -32,7 +34,10 @@ impl Salt {
         let data = proto::msgpack::encode_map(&load).into();
         let events = vec![NewEvent { tag: Tag::job_ret(&jid, id), data }];
         match parts.bus.commit(Batch { events, mark: None }).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                parts.jobs.logged(id, &jid).await;
+                Ok(())
+            }
             Err(error) => {
                 parts.jobs.take_back(id, &jid).await;
                 Err(Unanswered::NotLogged(error))

@@ -60,6 +60,9 @@ pub(super) enum Ended {
     /// The master is stopping.
     #[error("the master is stopping")]
     Stopping,
+    /// A return came again before it was known whether it is in the log: the minion is to send it once more.
+    #[error("an earlier copy of a return is on its way into the log")]
+    Undecided,
 }
 
 /// The session of one DEALER.
@@ -337,6 +340,9 @@ impl Dealer<'_> {
                     let data = map! { "id" => &self.id, "loads" => committed.gap, "n" => load.at.n };
                     self.parts.bus.try_fire(Tag::dropped(&self.id), &data);
                 }
+                if let Some(jid) = &load.ret {
+                    self.parts.jobs.logged(&self.id, jid).await;
+                }
                 Ok(load.at)
             }
             Err(error) => {
@@ -364,10 +370,10 @@ impl Dealer<'_> {
 /// Takes back what was admitted and not logged when the session ends.
 async fn give_back(mut inflight: Inflight, id: &MinionId, parts: &SessionParts) {
     while let Some((load, outcome)) = inflight.next().await {
-        if outcome.is_err()
-            && let Some(jid) = &load.ret
-        {
-            parts.jobs.take_back(id, jid).await;
+        match &load.ret {
+            Some(jid) if outcome.is_ok() => parts.jobs.logged(id, jid).await,
+            Some(jid) => parts.jobs.take_back(id, jid).await,
+            None => {}
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Load {
 pub(super) struct Inflight {
     loads: VecDeque<Load>,
     bytes: usize,
+    /// The bus's epoch when the oldest of them was taken.
+    epoch: u64,
 }
 
 impl Inflight {
@@ -32,6 +34,15 @@ impl Inflight {
     pub(super) fn push(&mut self, load: Load) {
         self.bytes += load.bytes;
         self.loads.push_back(load);
+    }
+
+    /// Returns the epoch to submit the next load with; `now` is the bus's. As long as a load before it is undecided it shares
+    /// that one's fate.
+    pub(super) fn epoch(&mut self, now: u64) -> u64 {
+        if self.loads.is_empty() {
+            self.epoch = now;
+        }
+        self.epoch
     }
 
     /// Tells whether the window is used up: then the socket is not read.

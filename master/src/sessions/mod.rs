@@ -19,6 +19,8 @@ mod inflight;
 mod registry;
 mod requests;
 mod seen;
+mod spooled;
+mod step;
 mod subscriber;
 mod upgrade;
 
@@ -41,6 +43,7 @@ use crate::salt::Salt;
 
 pub use grains::GrainsCopy;
 pub use registry::{MinionView, Registry};
+pub use step::{Over, Stepped};
 
 pub(crate) use requests::MAX_GRAINS;
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proto::map;
 use proto::message::{
-    BadLoad, ErrorCode, Fields, Kind, MinionEvents, Push, Reply, Request, Return, SessionRequest, SessionState,
-    Spooled, event,
+    BadLoad, ErrorCode, Fields, Kind, MinionEvents, Push, Reply, Request, Return, SessionRequest, SessionState, Spooled,
 };
 use proto::msgpack;
 use proto::salt::command::{BadCommand, Command};
@@ -20,7 +19,8 @@ use super::DUPLICATE_PROBE;
 use super::dealer::{Dealer, Ended, Phase, welcome};
 use super::inflight::Load;
 use super::registry::{Daemon, Opening};
-use crate::bus::{Batch, Mark, NewEvent};
+use super::spooled::Sender;
+use crate::bus::Batch;
 use crate::jobs::{Membership, Verdict};
 use crate::keys::Vouching;
 use crate::requests::Unanswered;
@@ -39,9 +39,6 @@ const MAX_VOUCHED: u32 = 4;
 
 /// How many of a session's requests for files, pillar and the like may be under way.
 pub(super) const MAX_ASKING: usize = 16;
-
-/// How much of a load may be neither tag nor data without its events being copied out of it.
-const SLACK: usize = 64 * 1024;
 
 /// A request for a session that another process holds, until that one has proven to be alive or dead.
 pub(super) struct Contest {
@@ -151,7 +148,7 @@ impl Dealer<'_> {
             let data = map! { "id" => &self.id, "loads" => 1, "n" => at.n, "reason" => reason };
             self.parts.bus.try_fire(Tag::dropped(&self.id), &data);
         }
-        self.submit(Batch { events: Vec::new(), mark: Some(self.mark(at)) }, at, load.len(), None).await
+        self.submit(self.sender().nothing(at), at, load.len(), None).await
     }
 
     fn not_accepted(&mut self, request: &Request) -> Result<(), Ended> {
@@ -272,19 +269,10 @@ impl Dealer<'_> {
 
     /// Commits a load of events: those that are this minion's to fire, with its id in them.
     async fn events(&mut self, load: MinionEvents, bytes: usize) -> Result<(), Ended> {
-        let mut events = Vec::with_capacity(load.events.len());
-        let used: usize = load.events.iter().map(|item| item.data.len()).sum();
-        for item in load.events {
-            let data = detached(item.data, bytes, used);
-            match Tag::parse(&item.tag) {
-                Ok(tag) if tag.allowed_from(&self.id) => match event::with_sender(&data, &self.id) {
-                    Ok(data) => events.push(NewEvent { tag, data }),
-                    Err(_) => self.deny(&item.tag),
-                },
-                _ => self.deny(&item.tag),
-            }
-        }
-        self.submit(Batch { events, mark: Some(self.mark(load.at)) }, load.at, bytes, None).await
+        let at = load.at;
+        let (batch, denied) = self.sender().events(load, bytes);
+        denied.iter().for_each(|tag| self.deny(tag));
+        self.submit(batch, at, bytes, None).await
     }
 
     fn deny(&mut self, tag: &str) {
@@ -299,27 +287,19 @@ impl Dealer<'_> {
 
     /// Commits a return if the job is this minion's to return.
     async fn ret(&mut self, ret: Return, bytes: usize) -> Result<(), Ended> {
-        let verdict =
-            self.parts.jobs.admit(&self.id, &ret.jid, Membership::Recipient).await.map_err(|_| Ended::Stopping)?;
-        let mark = Some(self.mark(ret.at));
-        match verdict {
-            Verdict::Accept(jid) => {
-                let data = ret.event_data(&self.id, jid.as_str(), unix_s());
-                let events = vec![NewEvent { tag: Tag::job_ret(&jid, &self.id), data }];
-                self.submit(Batch { events, mark }, ret.at, bytes, Some(jid)).await
-            }
-            Verdict::Duplicate => self.submit(Batch { events: Vec::new(), mark }, ret.at, bytes, None).await,
-            Verdict::Refuse | Verdict::Unexpected(_) => {
-                let tag = format!("salt/job/{}/ret/{}", ret.jid, self.id);
-                self.deny(&tag);
-                // Acknowledged all the same, so that the spool drains.
-                self.submit(Batch { events: Vec::new(), mark }, ret.at, bytes, None).await
-            }
+        let verdict = self.parts.jobs.admit(&self.id, &ret.jid, Membership::Recipient).await;
+        let verdict = verdict.map_err(|_| Ended::Stopping)?;
+        if verdict == Verdict::Refuse {
+            self.deny(&format!("salt/job/{}/ret/{}", ret.jid, self.id));
+        }
+        match self.sender().ret(&ret, verdict, unix_s()) {
+            Some((batch, jid)) => self.submit(batch, ret.at, bytes, jid).await,
+            None => Err(Ended::Undecided),
         }
     }
 
-    fn mark(&self, at: Spooled) -> Mark {
-        Mark { id: self.id.clone(), spool: at.spool, n: at.n, kind: self.kind }
+    fn sender(&self) -> Sender<'_> {
+        Sender { id: &self.id, kind: self.kind }
     }
 
     async fn submit(
@@ -329,7 +309,8 @@ impl Dealer<'_> {
         bytes: usize,
         ret: Option<proto::ids::Jid>,
     ) -> Result<(), Ended> {
-        let ticket = match self.parts.bus.submit(batch).await {
+        let epoch = self.inflight.epoch(self.parts.bus.epoch());
+        let ticket = match self.parts.bus.submit_behind(batch, epoch).await {
             Ok(ticket) => ticket,
             Err(error) => {
                 if let Some(jid) = &ret {
@@ -341,12 +322,6 @@ impl Dealer<'_> {
         self.in_flight(Load { at, bytes, ret, ticket });
         Ok(())
     }
-}
-
-/// Returns an event's data, copied if the rest of its load is too large to be kept alive with it: the bus counts what it
-/// shows, not what lies around it.
-pub(super) fn detached(data: Bytes, load: usize, used: usize) -> Bytes {
-    if load > 2 * used + SLACK { Bytes::copy_from_slice(&data) } else { data }
 }
 
 fn code(error: &Unanswered) -> ErrorCode {

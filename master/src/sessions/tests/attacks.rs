@@ -188,10 +188,10 @@ async fn idle_peers_without_a_key_keep_no_hello_out() {
 #[test]
 fn an_event_does_not_keep_a_larger_load_alive() {
     let load = Bytes::from(vec![0; 1024 * 1024]);
-    let kept = super::super::requests::detached(load.slice(..10), load.len(), 10);
+    let kept = super::super::spooled::detached(load.slice(..10), load.len(), 10);
     assert!(load.is_unique(), "the event has its own copy");
     assert_eq!(kept.len(), 10);
-    let shared = super::super::requests::detached(load.slice(..), load.len(), load.len());
+    let shared = super::super::spooled::detached(load.slice(..), load.len(), load.len());
     assert!(!load.is_unique(), "a load of events alone is shared");
     drop(shared);
 }
