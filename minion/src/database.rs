@@ -82,3 +82,8 @@ pub(crate) fn unix_ms() -> u64 {
 pub(crate) fn clamp(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+/// Has a database be full beyond so many pages: how a disk without room is simulated.
+pub(crate) fn limit_pages(database: &Connection, pages: u32) -> rusqlite::Result<()> {
+    database.pragma_update(None, "max_page_count", pages)
+}

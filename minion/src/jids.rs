@@ -96,9 +96,7 @@ impl Jids {
     /// Opens the memory in `folder`. Also gives the loads of returns that are still owed to the master: those that were not
     /// acknowledged, and `interrupted` for jobs that a restart has cut.
     pub fn open(folder: &Path) -> Result<(Jids, Owed, JoinHandle<()>), OpenError> {
-        let database = database::open(&folder.join("jids.db"), SCHEMA)?;
-        let mut memory = Memory { database, forgotten: Instant::now() };
-        let owed = memory.owed().map_err(OpenError::Read)?;
+        let (memory, owed) = Memory::open(folder, unix_ms())?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let body = move || memory.run(requests);
         let thread = std::thread::Builder::new().name("jids".into()).stack_size(STACK_BYTES).spawn(body);
@@ -130,9 +128,10 @@ impl Jids {
     }
 }
 
-struct Memory {
+/// The memory itself, for its thread, and for who asks it by hand: the simulation. Blocks.
+#[derive(Debug)]
+pub struct Memory {
     database: Connection,
-    forgotten: Instant,
 }
 
 /// An answer that waits for the commit.
@@ -143,12 +142,56 @@ enum Answer {
 }
 
 impl Memory {
+    /// Opens the memory in `folder`; see [`Jids::open`].
+    pub fn open(folder: &Path, now_ms: u64) -> Result<(Memory, Owed), OpenError> {
+        let mut memory = Memory { database: database::open(&folder.join("jids.db"), SCHEMA)? };
+        let owed = memory.owed(now_ms).map_err(OpenError::Read)?;
+        Ok((memory, owed))
+    }
+
+    /// Does what [`Jids::begin`] does.
+    pub fn begin(&mut self, jid: &Jid, expires_ms: u64, publication: &Map) -> Result<Begun, JidError> {
+        let (answer, answered) = oneshot::channel();
+        let publication = msgpack::encode_map(publication);
+        self.commit(vec![Request::Begin { jid: jid.clone(), expires_ms, publication, answer }]);
+        answered.blocking_recv().map_err(|_| JidError::Stopped)?
+    }
+
+    /// Does what [`Jids::returned`] does.
+    pub fn returned(&mut self, jid: &Jid, load: &Map) -> Result<(), JidError> {
+        let (answer, answered) = oneshot::channel();
+        self.commit(vec![Request::Returned { jid: jid.clone(), load: msgpack::encode_map(load), answer }]);
+        answered.blocking_recv().map_err(|_| JidError::Stopped)?
+    }
+
+    /// Does what [`Jids::acknowledged`] does.
+    pub fn acknowledged(&mut self, jid: Jid) {
+        self.commit(vec![Request::Acknowledged(jid)]);
+    }
+
+    /// Forgets what is acknowledged and can come no more.
+    pub fn forget(&self, now_ms: u64) {
+        if let Err(error) = self.delete(now_ms) {
+            warn!(%error, "cannot forget expired jids");
+        }
+    }
+
+    /// Has the disk be full beyond so many pages of the database.
+    pub fn limit_pages(&self, pages: u32) -> rusqlite::Result<()> {
+        database::limit_pages(&self.database, pages)
+    }
+
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut forgotten = Instant::now();
         while let Some(first) = requests.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < REQUESTS {
                 let Ok(next) = requests.try_recv() else { break };
                 batch.push(next);
+            }
+            if forgotten.elapsed() >= FORGET_EVERY {
+                forgotten = Instant::now();
+                self.forget(unix_ms());
             }
             self.commit(batch);
         }
@@ -156,12 +199,6 @@ impl Memory {
 
     /// Commits a batch in one transaction and only then answers.
     fn commit(&mut self, batch: Vec<Request>) {
-        if self.forgotten.elapsed() >= FORGET_EVERY {
-            self.forgotten = Instant::now();
-            if let Err(error) = self.forget(unix_ms()) {
-                warn!(%error, "cannot forget expired jids");
-            }
-        }
         let mut answers = Vec::new();
         let outcome = self.database.transaction().and_then(|transaction| {
             for request in batch {
@@ -184,14 +221,14 @@ impl Memory {
         }
     }
 
-    fn forget(&self, now_ms: u64) -> rusqlite::Result<usize> {
+    fn delete(&self, now_ms: u64) -> rusqlite::Result<usize> {
         self.database
             .execute("DELETE FROM jids WHERE state = ?1 AND expires_ms < ?2", params![ACKNOWLEDGED, clamp(now_ms)])
     }
 
     /// Returns what the master has not acknowledged; jobs that were cut get their return now.
-    fn owed(&mut self) -> rusqlite::Result<Owed> {
-        self.forget(unix_ms())?;
+    fn owed(&mut self, now_ms: u64) -> rusqlite::Result<Owed> {
+        self.delete(now_ms)?;
         let mut found = Vec::new();
         {
             let mut query =
@@ -347,11 +384,11 @@ mod tests {
     #[test]
     fn only_what_is_expired_and_acknowledged_is_forgotten() {
         let database = database::open(Path::new(":memory:"), SCHEMA).unwrap();
-        let memory = Memory { database, forgotten: Instant::now() };
+        let memory = Memory { database };
         super::begin(&memory.database, &jid(1), 100, b"\x80").unwrap().unwrap();
-        assert_eq!(memory.forget(200), Ok(0));
+        assert_eq!(memory.delete(200), Ok(0));
         apply(&memory.database, Request::Acknowledged(jid(1)));
-        assert_eq!((memory.forget(100), memory.forget(101)), (Ok(0), Ok(1)));
+        assert_eq!((memory.delete(100), memory.delete(101)), (Ok(0), Ok(1)));
     }
 
     #[test]

@@ -19,7 +19,6 @@ use tokio::task::JoinHandle;
 
 use crate::modules::{BeaconRoom, EventSink, Jobs, MasterRequests, Reload};
 use crate::pillar::Pillar;
-use state::ExecutorState;
 use task::ExecutorTask;
 
 mod call;
@@ -35,6 +34,8 @@ pub use call::call;
 pub use job::{Call, Calls, Job, JobError};
 pub use ret::{Done, Limit, Return};
 pub use state::{ABANDON_GRACE, CONTROL_JOBS, JOB_DEADLINE, Limits, MAX_RUNNING_JOBS, MAX_WAITING_JOBS};
+/// The rules of the executor without its threads, for the simulation.
+pub use state::{ExecutorInput, ExecutorOutput, ExecutorState, Refusal, Serial};
 
 /// Requests on their way to the loop, which answers at once; a sender waits when it is full.
 const REQUESTS: usize = 64;

@@ -39,10 +39,10 @@ impl Default for Limits {
 }
 
 /// Numbers the runs of one executor.
-pub(super) type Serial = u64;
+pub type Serial = u64;
 
 /// What happens to the executor.
-pub(super) enum ExecutorInput {
+pub enum ExecutorInput {
     /// A return was handed over for good.
     Delivered(Serial),
     /// A job's thread has ended.
@@ -59,7 +59,7 @@ pub(super) enum ExecutorInput {
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum ExecutorOutput {
+pub enum ExecutorOutput {
     /// Hand a job's return over.
     Deliver(Serial, Arc<Job>, Box<Done>),
     /// Tell the caller that the job was refused.
@@ -72,7 +72,7 @@ pub(super) enum ExecutorOutput {
 
 /// Why a job was not taken.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// Too many run and wait.
     Busy(Box<(Job, Done)>),
     /// This job runs or waits already.
@@ -101,7 +101,7 @@ enum Phase {
 
 /// All jobs of this minion.
 #[derive(Debug)]
-pub(super) struct ExecutorState {
+pub struct ExecutorState {
     limits: Limits,
     /// The pid shown for jobs without a process of their own.
     pid: u32,
@@ -112,12 +112,13 @@ pub(super) struct ExecutorState {
 }
 
 impl ExecutorState {
-    pub(super) fn new(limits: Limits, pid: u32) -> ExecutorState {
+    /// Makes an executor without jobs; `pid` is shown for jobs without a process.
+    pub fn new(limits: Limits, pid: u32) -> ExecutorState {
         ExecutorState { limits, pid, slots: Vec::new(), waiting: VecDeque::new(), next: 0, stopping: false }
     }
 
     /// Takes one input and returns what follows from it.
-    pub(super) fn handle(&mut self, now: Instant, input: ExecutorInput) -> Vec<ExecutorOutput> {
+    pub fn handle(&mut self, now: Instant, input: ExecutorInput) -> Vec<ExecutorOutput> {
         match input {
             ExecutorInput::Delivered(serial) => self.delivered(now, serial),
             ExecutorInput::Finished(serial, done) => self.finished(now, serial, done),
@@ -129,19 +130,19 @@ impl ExecutorState {
     }
 
     /// Returns when the next `Tick` is due.
-    pub(super) fn next_tick(&self) -> Option<Instant> {
+    pub fn next_tick(&self) -> Option<Instant> {
         self.slots.iter().filter_map(Slot::due).min()
     }
 
     /// Tells whether nothing runs, waits or is being handed over.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         // A thread that was given up may never end; nothing is lost with it.
         self.waiting.is_empty()
             && self.slots.iter().all(|slot| matches!(slot.phase, Phase::Abandoned { delivered: true }))
     }
 
     /// Returns the jobs that run and wait, each as `saltutil.running` shows it.
-    pub(super) fn running(&self) -> Vec<Map> {
+    pub fn running(&self) -> Vec<Map> {
         let show = |job: &Job, pid: u32| {
             let mut shown = proto::map! { "pid" => pid };
             shown.extend(job.publication());

@@ -45,11 +45,16 @@ pub struct Intake;
 
 /// What becomes of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
+    /// It came too late.
     Expired,
+    /// It does not mean this minion.
     NoMatch,
+    /// It is a job to run, if it is new.
     Run,
+    /// Its target takes too long to match.
     TooHard,
+    /// Its target is none.
     Unreadable(BadTarget),
 }
 
@@ -149,7 +154,7 @@ impl IntakeParts {
 }
 
 /// Decides about a publication. The minion checks the target again: delivery is the master's word, the match its own.
-fn judge(publish: &Publish, facts: Facts<'_>, pillar: &Map, now_ms: u64) -> Verdict {
+pub fn judge(publish: &Publish, facts: Facts<'_>, pillar: &Map, now_ms: u64) -> Verdict {
     if publish.expires_ms <= now_ms {
         return Verdict::Expired;
     }
@@ -162,7 +167,7 @@ fn judge(publish: &Publish, facts: Facts<'_>, pillar: &Map, now_ms: u64) -> Verd
 }
 
 /// Builds the return of a job that was never started.
-fn failure(publish: &Publish, text: &str) -> Map {
+pub fn failure(publish: &Publish, text: &str) -> Map {
     let field = |name: &str, fallback: Value| publish.load.at(name).cloned().unwrap_or(fallback);
     map! {
         "cmd" => "_return",

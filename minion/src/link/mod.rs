@@ -42,6 +42,8 @@ mod words;
 
 pub use connect::Target;
 pub use intake::{Intake, IntakeParts};
+/// The rules of the intake without its task, for the simulation.
+pub use intake::{Verdict, failure, judge};
 pub use pace::Pace;
 /// The rules of a session without its loop, for who drives many of them: the fleet simulator.
 pub use state::{Failure, LinkInput, LinkOutput, LinkState};

@@ -177,6 +177,11 @@ impl File {
             .execute_batch("PRAGMA synchronous = FULL; UPDATE spool SET last_n = last_n; PRAGMA synchronous = NORMAL;")
     }
 
+    /// Has the disk be full beyond so many pages.
+    pub(super) fn limit_pages(&self, pages: u32) -> rusqlite::Result<()> {
+        database::limit_pages(&self.db, pages)
+    }
+
     /// Gives room back, if nothing is stored.
     pub(super) fn shrink(&self) -> rusqlite::Result<()> {
         let pages: i64 = self.db.query_row("PRAGMA page_count", [], |row| row.get(0))?;

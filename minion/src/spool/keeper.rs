@@ -81,7 +81,7 @@ impl Keeper {
     }
 
     /// Returns when [`Keeper::tend`] is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         let sync = self.unsynced.map(|since| since + SYNC_EVERY);
         [sync, self.retry].into_iter().flatten().min()
     }
@@ -106,7 +106,7 @@ impl Keeper {
     }
 
     /// Does what is due: tries the disk again, puts on it for good what is only written, gives room back.
-    pub(super) fn tend(&mut self, now: Instant, now_ms: u64) {
+    pub fn tend(&mut self, now: Instant, now_ms: u64) {
         if self.retry.is_some_and(|at| at <= now) {
             self.store::<()>(&[], self.next_seq, now, now_ms);
         }
@@ -116,6 +116,21 @@ impl Keeper {
         if let Some(Err(failed)) = self.file.as_ref().map(File::shrink) {
             debug!(error = %failed, "the spool's file keeps its size");
         }
+    }
+
+    /// Tells whether all that is kept is in the file: a kill loses nothing of it.
+    pub fn is_stored(&self) -> bool {
+        self.file.is_some() && self.memory.is_empty()
+    }
+
+    /// Returns since when something is in the file that a power cut would lose.
+    pub fn unsynced(&self) -> Option<Instant> {
+        self.unsynced
+    }
+
+    /// Has the disk be full beyond so many pages of the file, until it is opened anew.
+    pub fn limit_pages(&self, pages: u32) -> rusqlite::Result<()> {
+        self.file.as_ref().map_or(Ok(()), |file| file.limit_pages(pages))
     }
 
     /// Ends: everything that can be is on the disk.
