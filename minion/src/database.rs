@@ -1,5 +1,6 @@
 //! How this minion opens its small databases: one writer each, little memory, and a damaged file moved out of the way.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,13 +37,21 @@ pub enum OpenError {
 /// Opens a database and its folder. Every commit is on the disk when it returns, unless the caller relaxes that.
 pub(crate) fn open(path: &Path, schema: &str) -> Result<Connection, OpenError> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+        make_folder(folder).map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
     }
     match connect(path, schema) {
         Err(source) if is_damage(&source) && set_aside(path) => connect(path, schema),
         opened => opened,
     }
     .map_err(|source| OpenError::Database { path: path.to_owned(), source })
+}
+
+/// Makes a folder with all above it, whose names are on the disk before anything in them counts.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.is_dir()).collect();
+    std::fs::create_dir_all(folder)?;
+    let parents = missing.iter().filter_map(|made| made.parent()).filter(|parent| !parent.as_os_str().is_empty());
+    parents.into_iter().try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 fn connect(path: &Path, schema: &str) -> rusqlite::Result<Connection> {
