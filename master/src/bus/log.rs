@@ -13,7 +13,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::event::Batch;
-use super::segments::{RollStep, Segments};
+use super::segments::{self, RollStep, Segments};
 use super::state::{BusState, Plan, SpoolMark, Tail};
 
 /// The version of the tables below, in `PRAGMA user_version`. An older Halite refuses a newer file.
@@ -391,8 +391,12 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let failed = |source| OpenError::Folder { path: folder.to_owned(), source };
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.is_dir()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)
+    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)?;
+    // What is synced in a folder is lost with the folder's own name.
+    let parents = missing.iter().filter_map(|made| made.parent()).filter(|parent| !parent.as_os_str().is_empty());
+    parents.into_iter().try_for_each(segments::sync_folder).map_err(failed)
 }
 
 /// Takes the log for this process; the lock ends with the file that is returned.

@@ -105,3 +105,44 @@ impl Stepped {
 fn io_error() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use proto::ids::MinionId;
+    use proto::message::Kind;
+
+    use super::*;
+    use crate::bus::{Batch, CommitTicket, Mark, NewEvent};
+
+    fn submit(bus: &Stepped, n: u64, epoch: u64) -> CommitTicket {
+        let event = NewEvent { tag: Tag::parse(&format!("a/{n}")).unwrap(), data: Bytes::from_static(b"\x80") };
+        let mark = Mark { id: MinionId::parse("web1").unwrap(), spool: [1; 16], n, kind: Kind::Daemon };
+        let batch = Batch { events: vec![event], mark: Some(mark) };
+        bus.bus().submit_behind(batch, epoch).now_or_never().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_comes_behind_a_refused_load_is_refused_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = BusConfig { commit_max_events: 1, ..BusConfig::new(folder.path().join("events")) };
+        let mut bus = Stepped::open(config).unwrap();
+        let epoch = bus.bus().epoch();
+        let [first, second] = [1, 2].map(|n| submit(&bus, n, epoch));
+        bus.set_disk(Disk::Fails);
+        bus.turn(&mut || Duration::ZERO);
+        // It works again, and has been opened anew, before the second is looked at.
+        bus.set_disk(Disk::Works);
+        bus.turn(&mut || Duration::from_secs(9));
+        assert!(!bus.is_degraded());
+        assert!(first.now_or_never().unwrap().is_err());
+        assert!(second.now_or_never().unwrap().is_err(), "its mark would make a duplicate of the first");
+        let epoch = bus.bus().epoch();
+        for n in [1, 2] {
+            let again = submit(&bus, n, epoch);
+            bus.turn(&mut || Duration::from_secs(10));
+            assert!(!again.now_or_never().unwrap().unwrap().duplicate);
+        }
+        assert_eq!(bus.read(0).unwrap().len(), 2);
+    }
+}
