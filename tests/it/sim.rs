@@ -19,7 +19,7 @@ use ::master::bus::Disk;
 use world::World;
 
 /// How many histories are lived unless `SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 400;
 /// Seeds that once found something.
 const KEPT: &str = include_str!("sim/seeds");
 /// How many lines of a broken history are shown.

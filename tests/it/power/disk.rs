@@ -40,9 +40,10 @@ pub(super) fn restore(steps: &[Step], cut: u64, unsynced: Unsynced, dice: &mut D
     }
 }
 
-/// Tells whether the disk had to have done a step: something that made it last came after it and ended before the cut.
-fn lasts(step: &Step, before: &[&Step], cut: u64, syncs: impl Fn(&Call) -> bool) -> bool {
-    before.iter().any(|sync| syncs(&sync.call) && sync.began >= step.ended && sync.ended <= cut)
+/// Returns when the last sync began that ended before the cut: what had ended by then, the disk had to have done.
+fn certain(before: &[&Step], cut: u64, syncs: impl Fn(&Call) -> bool) -> u64 {
+    let ended = before.iter().filter(|step| step.ended <= cut && syncs(&step.call));
+    ended.map(|step| step.began).max().unwrap_or(0)
 }
 
 #[derive(Default)]
@@ -80,7 +81,8 @@ fn names(before: &[&Step], cut: u64, unsynced: Unsynced, dice: &mut Dice) -> Nam
     let mut names = Names::default();
     for (folder, steps) in by_folder {
         let is_sync = |call: &Call| matches!(call, Call::SyncFolder(synced) if synced == folder);
-        let certain = steps.iter().rposition(|step| lasts(step, before, cut, is_sync)).map_or(0, |at| at + 1);
+        let synced = certain(before, cut, is_sync);
+        let certain = steps.iter().rposition(|step| step.ended <= synced).map_or(0, |at| at + 1);
         let open = steps.len() - certain;
         let more = match unsynced {
             Unsynced::Kept => open,
@@ -94,9 +96,9 @@ fn names(before: &[&Step], cut: u64, unsynced: Unsynced, dice: &mut Dice) -> Nam
 
 fn content(before: &[&Step], cut: u64, inode: Inode, unsynced: Unsynced, dice: &mut Dice) -> Vec<u8> {
     let is_sync = |call: &Call| matches!(call, Call::Sync(synced) if *synced == inode);
-    let mut content = Vec::new();
+    let (mut content, synced) = (Vec::new(), certain(before, cut, is_sync));
     for step in before {
-        let sure = lasts(step, before, cut, is_sync) || unsynced == Unsynced::Kept;
+        let sure = step.ended <= synced || unsynced == Unsynced::Kept;
         match &step.call {
             Call::Truncate(of, length) if *of == inode => {
                 if sure || (unsynced != Unsynced::Lost && dice.pick(2) == 0) {

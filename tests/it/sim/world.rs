@@ -128,11 +128,12 @@ impl World {
             if let Some(broken) = self.ledger.broken() {
                 return Err((step, broken.to_owned()));
             }
-            if self.now_ms > TROUBLE_MS && self.ledger.missing().is_none() || self.now_ms > TROUBLE_MS + REST_MS {
+            let is_over = self.now_ms > TROUBLE_MS + REST_MS || (!self.is_trouble() && self.ledger.missing().is_none());
+            let next = if is_over { None } else { self.queue.pop() };
+            let Some(Reverse((at, order))) = next else {
                 self.finish();
                 return self.ledger.broken().map_or(Ok(()), |broken| Err((step, broken.to_owned())));
-            }
-            let Some(Reverse((at, order))) = self.queue.pop() else { break };
+            };
             self.now_ms = self.now_ms.max(at);
             if let Some(happening) = self.happenings.remove(&order) {
                 self.happen(happening);
