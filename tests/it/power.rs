@@ -26,7 +26,7 @@ use disk::{Unsynced, restore};
 use trace::{Call, Step};
 
 /// How often the power is cut, each time in every way that a disk may take it.
-const CUTS: u64 = 60;
+const CUTS: u64 = 50;
 const WAYS: [Unsynced; 4] = [Unsynced::Kept, Unsynced::Lost, Unsynced::Some, Unsynced::Torn];
 /// The clock of the recorded process, in Unix milliseconds.
 const NOW_MS: u64 = 1_795_600_000_000;

@@ -100,10 +100,10 @@ fn content(before: &[&Step], cut: u64, inode: Inode, unsynced: Unsynced, dice: &
     for step in before {
         let sure = step.ended <= synced || unsynced == Unsynced::Kept;
         match &step.call {
-            Call::Truncate(of, length) if *of == inode => {
-                if sure || (unsynced != Unsynced::Lost && dice.pick(2) == 0) {
-                    content.resize(*length, 0);
-                }
+            Call::Truncate(of, length)
+                if *of == inode && (sure || (unsynced != Unsynced::Lost && dice.pick(2) == 0)) =>
+            {
+                content.resize(*length, 0);
             }
             Call::Write(of, at, bytes) if *of == inode => match unsynced {
                 _ if sure => write(&mut content, *at, bytes),

@@ -3,7 +3,7 @@
 use master::bus::Disk;
 
 use super::ledger::Fate;
-use super::world::{DEAD_MS, Happening, MINIONS, Socket, World};
+use super::world::{DEAD_MS, Happening, Lies, MINIONS, Socket, World};
 
 /// How far clocks jump at most, in milliseconds: a day.
 const JUMP_MS: usize = 86_400_000;
@@ -48,6 +48,9 @@ impl World {
                 self.cut(number, DEAD_MS as usize);
             }
             self.minion_closes(number);
+        }
+        if self.lies == Lies::Jobs {
+            self.minions[minion].forget_jobs();
         }
         if power {
             if self.chance(70) {
@@ -152,7 +155,7 @@ impl World {
     fn heal(&mut self) {
         self.note(|| "nothing goes wrong any more".to_owned());
         self.cut_until = [0; MINIONS];
-        if !self.lies {
+        if self.lies != Lies::Log {
             self.master.disk_until = 0;
         }
         for minion in &self.minions {

@@ -100,6 +100,14 @@ impl Minion {
         }
     }
 
+    /// Loses the memory of jobs: no disk may do that.
+    pub(super) fn forget_jobs(&self) {
+        for end in ["", "-wal", "-shm"] {
+            // What is not there need not go.
+            let _ = fs::remove_file(self.folder.join(format!("jids.db{end}")));
+        }
+    }
+
     pub(super) fn boot_anew(&mut self) {
         self.boot += 1;
     }

@@ -90,7 +90,17 @@ pub(super) struct World {
     pub(super) cut_until: [u64; MINIONS],
     pub(super) trace: VecDeque<String>,
     pub(super) faults: usize,
-    pub(super) lies: bool,
+    pub(super) lies: Lies,
+}
+
+/// What a host's disk claims to have kept and has not: the checker must find that out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lies {
+    /// Its memory of jobs, after a kill.
+    Jobs,
+    /// The log.
+    Log,
+    Nothing,
 }
 
 /// How many lines of a history are kept for whoever has to understand it.
@@ -115,7 +125,7 @@ impl World {
             cut_until: [0; MINIONS],
             trace: VecDeque::new(),
             faults: 0,
-            lies: false,
+            lies: Lies::Nothing,
         }
     }
 
