@@ -313,7 +313,7 @@ impl World {
         let Some(running) = &mut self.minions[minion].running else { return };
         publish.expires_ms = publish.expires_ms.saturating_add_signed(running.ahead_ms);
         let (id, grains, jid) = (id_of(minion), Map::new(), publish.jid.clone());
-        if judge(&publish, Facts { id: id.as_str(), grains: &grains }, wall_ms) != Verdict::Run {
+        if judge(&publish, Facts { id: id.as_str(), grains: &grains }, &Map::new(), wall_ms) != Verdict::Run {
             return self.put_return(minion, None, &jid, failure(&publish, "too late"));
         }
         match running.memory.begin(&jid, publish.expires_ms, &publish.load) {
