@@ -20,7 +20,7 @@ mod view;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use proto::ids::MinionId;
@@ -224,6 +224,8 @@ pub struct Keys {
     changes: broadcast::Sender<KeyChange>,
     view: Arc<View>,
     pair: Arc<MasterPair>,
+    /// The fingerprint of the RSA pair, once it is in use.
+    rsa_finger: Arc<OnceLock<String>>,
 }
 
 impl Keys {
@@ -245,7 +247,13 @@ impl Keys {
             view.apply(&changes);
         }
         let changes = broadcast::Sender::new(CHANGES);
-        let keys = Keys { requests: requests.clone(), changes: changes.clone(), view: Arc::clone(&view), pair };
+        let keys = Keys {
+            requests: requests.clone(),
+            changes: changes.clone(),
+            view: Arc::clone(&view),
+            pair,
+            rsa_finger: Arc::default(),
+        };
         let keeper = Keeper { state, autosign, store, view, requests: receiver, changes, touched, _watching: watching };
         Ok((keys, KeysTask { keeper, stop: requests }))
     }
@@ -253,6 +261,13 @@ impl Keys {
     /// Returns the master's own pair.
     pub fn master_pair(&self) -> Arc<MasterPair> {
         Arc::clone(&self.pair)
+    }
+
+    /// Reads the master's RSA pair of the Salt wire; makes it, of so many bits, if there is none. Blocks for a moment.
+    pub fn rsa_pair(&self, pki_dir: &Path, bits: u32, passphrase: Option<&str>) -> Result<PrivateKey, RsaPairError> {
+        let pair = rsa_pair::load(pki_dir, bits, passphrase)?;
+        let _ = self.rsa_finger.set(pair.public().fingerprint().as_str().to_owned());
+        Ok(pair)
     }
 
     /// Judges the key that a peer has proven to hold, and stores it if it is new; something may vouch for it. A store that
@@ -294,10 +309,14 @@ impl Keys {
 
     /// Returns the fingerprints of the keys whose ids match, and those of the master's own files whose names match.
     pub async fn finger(&self, selection: KeySelection) -> KeyFingers {
-        let local = selection.globs.iter().any(|glob| Glob::new(glob).matches(pair::PUBLIC_FILE));
+        let wants = |name: &str| selection.globs.iter().any(|glob| Glob::new(glob).matches(name));
+        let (local, rsa) = (wants(pair::PUBLIC_FILE), wants(rsa_pair::PUBLIC_FILE));
         let mut fingers = self.ask(|done| Request::Finger { selection, done }).await.unwrap_or_default();
         if local {
             fingers.local.push((pair::PUBLIC_FILE.to_owned(), self.pair.fingerprint()));
+        }
+        if let Some(finger) = self.rsa_finger.get().filter(|_| rsa) {
+            fingers.local.push((rsa_pair::PUBLIC_FILE.to_owned(), finger.clone()));
         }
         fingers
     }
@@ -352,11 +371,6 @@ impl Keys {
         self.requests.send(request(done)).await.ok()?;
         answer.await.ok()
     }
-}
-
-/// Reads the master's RSA pair of the Salt wire; makes it, of so many bits, if there is none. Blocks for a moment.
-pub fn rsa_pair(pki_dir: &Path, bits: u32, passphrase: Option<&str>) -> Result<PrivateKey, RsaPairError> {
-    rsa_pair::load(pki_dir, bits, passphrase)
 }
 
 #[cfg(test)]

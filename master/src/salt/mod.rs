@@ -46,7 +46,7 @@ use tokio::sync::mpsc;
 use crate::bus::Bus;
 use crate::command::Door;
 use crate::jobs::Jobs;
-use crate::keys::{self, Keys, RsaPairError};
+use crate::keys::{Keys, RsaPairError};
 use crate::requests::Requests;
 use crate::sessions::Registry;
 
@@ -120,11 +120,8 @@ struct Inner {
 impl Salt {
     /// Reads or makes the keys, and takes up the jobs that are to go out. Blocks for a moment; call it while starting.
     pub fn open(config: SaltConfig, parts: SaltParts) -> Result<(Salt, SaltTask), OpenError> {
-        let master = Arc::new(keys::rsa_pair(
-            &config.pki_dir,
-            config.keysize,
-            config.key_pass.as_ref().map(|text| text.as_str()),
-        )?);
+        let passphrase = config.key_pass.as_ref().map(|text| text.as_str());
+        let master = Arc::new(parts.keys.rsa_pair(&config.pki_dir, config.keysize, passphrase)?);
         let native = parts.keys.master_pair().public;
         let rsa =
             RsaProof { rsa_pub: master.public().pem().to_owned(), sig: upgrade::vouch_for_master(&master, &native) };

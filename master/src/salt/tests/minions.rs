@@ -138,6 +138,16 @@ async fn a_hello_is_answered_with_the_rsa_key_that_vouches() {
     let proof = hello.rsa.expect("a master with a Salt listener shows its RSA key");
     assert_eq!(proof.rsa_pub, rsa(0).public().pem());
     upgrade::judge_master(rsa(0).public(), &hello.key, &proof.sig).unwrap();
+    // What Salt's minions are told as `master_finger`.
+    let selection = KeySelection {
+        globs: vec!["master.pub".into()],
+        include_rejected: false,
+        include_denied: false,
+        include_accepted: false,
+        dry_run: false,
+    };
+    let finger = rsa(0).public().fingerprint().as_str().to_owned();
+    assert_eq!(master.keys.finger(selection).await.local, [("master.pub".to_owned(), finger)]);
 }
 
 #[tokio::test]
