@@ -140,7 +140,17 @@ fn the_reactor_is_as_recorded() {
 
 #[test]
 fn targets_and_jobs_are_as_recorded() {
-    let mut scene = Scene::start("targeting-jobs", "nodegroups:\n  web: L@m1,m2\n  nested: N@web and not m2\n", false);
+    let pillar = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        ("top.sls", "base:\n  '*': [app]\n  m1: [special]\n"),
+        ("app.sls", "app: {name: shop, tiers: [web, db]}\n"),
+        ("special.sls", "special: true\nsecret: hunter2\n"),
+    ] {
+        std::fs::write(pillar.path().join(name), text).unwrap();
+    }
+    let groups = "nodegroups:\n  web: L@m1,m2\n  nested: N@web and not m2\n";
+    let config = format!("{groups}pillar_roots:\n  base: [{}]\n", pillar.path().display());
+    let mut scene = Scene::start("targeting-jobs", &config, false);
     for (at, id) in ["m1", "m2", "m3"].into_iter().enumerate() {
         let number = at + 1;
         scene.minion(id, &format!("grains:\n  role: r{number}\n  site: {{dc: [x, y{number}]}}\n"));

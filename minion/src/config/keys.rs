@@ -57,7 +57,8 @@ pub(super) const READ: &[&str] = &[
 ];
 
 /// Options that modules read through `config.get`.
-pub(super) const MODULES: &[&str] = &["hipchat", "mine_functions", "slack", "slack_notify", "slack_webhook"];
+pub(super) const MODULES: &[&str] =
+    &["hipchat", "mine_functions", "pillarenv", "saltenv", "slack", "slack_notify", "slack_webhook"];
 
 /// Options of Salt 3008 that this version takes no notice of.
 pub(super) const UNSUPPORTED: &[&str] = &[
@@ -232,7 +233,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "pillar_raise_on_missing",
     "pillar_roots",
     "pillar_source_merging_strategy",
-    "pillarenv",
     "pillarenv_from_saltenv",
     "process_count_max",
     "providers",
@@ -272,7 +272,6 @@ pub(super) const UNSUPPORTED: &[&str] = &[
     "roots_update_interval",
     "s3fs_update_interval",
     "salt_cp_chunk_size",
-    "saltenv",
     "saltpip_allow_find_links",
     "saltpip_disable_pip_version_check",
     "saltpip_no_deps",

@@ -23,6 +23,7 @@ mod reasons {
     pub(super) const ARGUMENT_ORDER: &str = "Fields of an event may come in another order";
     pub(super) const BATCH_OF_STATIC: &str = "Salt turns `--static` into a batch";
     pub(super) const BEACON_KINDS: &str = "Salt's other kinds of beacons";
+    pub(super) const CLEAR_PILLAR: &str = "Pillar is shown as it is";
     pub(super) const FUNCTIONS: &str = "has its own list of functions";
     pub(super) const GRAINS: &str = "has its own list of grains";
     pub(super) const HIDDEN: &str = "`--hide-timeout` hides";
@@ -139,7 +140,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/manage-up", Same),
     ("targeting-jobs/manage-versions", Differs(VERSIONS)),
     ("targeting-jobs/metadata", Same),
-    ("targeting-jobs/mine", Differs(NOT_YET)),
+    ("targeting-jobs/mine", Same),
     ("targeting-jobs/mixed-exit", Same),
     ("targeting-jobs/out-bogus", Same),
     ("targeting-jobs/out-file", Same),
@@ -154,8 +155,8 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/out-table", Same),
     ("targeting-jobs/out-txt", Same),
     ("targeting-jobs/out-yaml", Same),
-    ("targeting-jobs/pillar-get", Differs(NOT_YET)),
-    ("targeting-jobs/pillar-items", Differs(NOT_YET)),
+    ("targeting-jobs/pillar-get", Differs(CLEAR_PILLAR)),
+    ("targeting-jobs/pillar-items", Differs(CLEAR_PILLAR)),
     ("targeting-jobs/publish", Differs(NOT_YET)),
     ("targeting-jobs/retcode-all", Same),
     ("targeting-jobs/return-many", Same),
@@ -169,7 +170,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/sys-argspec", Same),
     ("targeting-jobs/sys-list", Differs(FUNCTIONS)),
     ("targeting-jobs/tgt-compound", Same),
-    ("targeting-jobs/tgt-compound2", Differs(NOT_YET)),
+    ("targeting-jobs/tgt-compound2", Same),
     ("targeting-jobs/tgt-delim", Differs(USAGE)),
     ("targeting-jobs/tgt-glob", Same),
     ("targeting-jobs/tgt-glob-q", Same),
@@ -184,8 +185,8 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/tgt-nodegroup-missing", Differs(SENSE)),
     ("targeting-jobs/tgt-nodegroup-nested", Same),
     ("targeting-jobs/tgt-pcre", Same),
-    ("targeting-jobs/tgt-pillar", Differs(NOT_YET)),
-    ("targeting-jobs/tgt-pillar-pcre", Differs(NOT_YET)),
+    ("targeting-jobs/tgt-pillar", Same),
+    ("targeting-jobs/tgt-pillar-pcre", Same),
     ("targeting-jobs/timeout-short", Same),
     ("targeting-jobs/verbose", Same),
     ("targeting-jobs/dead-minion", Differs(NAMED)),
