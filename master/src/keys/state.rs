@@ -80,6 +80,11 @@ impl Files {
         *place = Some(key);
     }
 
+    /// Tells whether there is no key that counts.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.known().is_none()
+    }
+
     /// Returns the one state that counts where several files exist: the order of Salt, the one with the fewest rights
     /// first.
     fn known(&self) -> Option<(KeyState, &PublicKey)> {

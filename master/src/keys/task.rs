@@ -1,6 +1,8 @@
 //! The thread that owns the store: takes one request after the other, asks the rules, writes the files, tells everybody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::ids::MinionId;
 use proto::keys::PublicKey;
@@ -15,6 +17,9 @@ use super::watch::{Names, Touched, Watching};
 use super::{
     Judgement, KeyChange, KeyFingers, KeyLists, KeyPems, KeySelection, KeyState, KeysConfig, KeysError, Vouching,
 };
+
+/// How long a key may be in no folder while somebody moves it. Each time a key vanishes the store waits so long.
+const MOVING: Duration = Duration::from_millis(200);
 
 /// What the handle asks.
 #[derive(Debug)]
@@ -92,7 +97,7 @@ impl Keeper {
                         tracing::error!(error = &error as &dyn std::error::Error, "cannot look through the key store");
                     }
                 }
-                Names::These(ids) => ids.iter().for_each(|id| self.observe(id, &self.store.look(id))),
+                Names::These(ids) => self.observe_touched(&ids),
             }
             // Whoever asked may be gone by now.
             match request {
@@ -205,6 +210,24 @@ impl Keeper {
             self.observe(id, files);
         }
         Ok(())
+    }
+
+    /// Looks at what was touched. `salt-key` of 3008 takes a key out of one folder before it puts it into the next; believed
+    /// at once, its minion would be pending anew before it is accepted. So what has vanished is looked at again.
+    fn observe_touched(&mut self, ids: &BTreeSet<MinionId>) {
+        let mut found: Vec<(&MinionId, Files)> = ids.iter().map(|id| (id, self.store.look(id))).collect();
+        let has_vanished = |state: &KeysState, id: &MinionId, files: &Files| {
+            files.is_vacant() && !state.observe(id, files).is_empty()
+        };
+        if found.iter().any(|(id, files)| has_vanished(&self.state, id, files)) {
+            std::thread::sleep(MOVING);
+            for (id, files) in &mut found {
+                *files = self.store.look(id);
+            }
+        }
+        for (id, files) in &found {
+            self.observe(id, files);
+        }
     }
 
     fn observe(&mut self, id: &MinionId, files: &Files) {

@@ -157,6 +157,19 @@ async fn files_moved_by_hand_count() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_moved_in_two_steps_is_not_pending_anew_between_them() {
+    let mut running = Running::start();
+    running.judge("web1", 1).await;
+    running.change().await;
+    // As `salt-key` of 3008 does.
+    fs::remove_file(running.path("minions_pre", "web1")).unwrap();
+    fs::write(running.path("minions", "web1"), pem(1)).unwrap();
+    let change = running.change().await;
+    assert_eq!((change.from, change.to), (Some(KeyState::Pending), Some(KeyState::Accepted)));
+    assert_eq!(running.judge("web1", 1).await, SessionState::Accepted);
+}
+
+#[tokio::test]
 async fn files_that_are_no_keys_are_ignored() {
     let running = Running::start();
     let write = |name: &str, text: &str| fs::write(running.path("minions", name), text).unwrap();
