@@ -27,7 +27,7 @@ use crate::keys::Keys;
 use crate::pillar::Pillars;
 use crate::reactor::Reactor;
 use crate::requests::Requests;
-use crate::salt::tools::commands::ClearCommands;
+use crate::salt::tools::commands::{ClearCommands, ClearParts};
 use crate::salt::tools::events::EventSockets;
 use crate::salt::tools::files::SaltFiles;
 use crate::salt::tools::local_key::LocalKey;
@@ -347,7 +347,8 @@ fn start_salt_tools(
         task.run(stop).await;
         Ok(())
     });
-    Ok(Arc::new(ClearCommands { door, key, own_user, from: tools.clear_from.clone(), events, files }))
+    let from = tools.clear_from.clone();
+    Ok(Arc::new(ClearCommands::new(ClearParts { door, key, own_user, from, events, files })))
 }
 
 /// Keeps what sessions tell over restarts: grains, and who was seen when.

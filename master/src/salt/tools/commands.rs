@@ -7,8 +7,8 @@
 //! There is no external authentication, so there are no tokens: `mk_token` fails, as Salt's does for a wrong password.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proto::ids::{Jid, MinionId};
 use proto::map;
@@ -16,6 +16,7 @@ use proto::salt::clear::{ClearCommand, ClearError, ClearReply, Credentials, Publ
 use proto::tag::Tag;
 use proto::target::ipcidr::Cidr;
 use proto::value::{Map, MapExt as _, Value};
+use tokio::sync::Semaphore;
 
 use super::events::EventSockets;
 use super::files::SaltFiles;
@@ -36,8 +37,13 @@ const OPTIONS: [&str; 5] = ["executor_opts", "module_executors", "ret_config", "
 /// the job.
 const FILES_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Who may send commands in the clear, and where they go.
-pub struct ClearCommands {
+/// How many runner functions run at once for Salt's tools; who asks for more waits for the reply.
+const MAX_RUNS: usize = 64;
+/// How often the log names refused commands, at most: anybody who reaches the port can send them.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What clear commands need of the master.
+pub struct ClearParts {
     /// The way in.
     pub door: Arc<dyn Ask>,
     /// What local clients show.
@@ -52,13 +58,32 @@ pub struct ClearCommands {
     pub files: Option<SaltFiles>,
 }
 
+/// Who may send commands in the clear, and where they go.
+pub struct ClearCommands {
+    parts: ClearParts,
+    runs: Arc<Semaphore>,
+    refusals: Mutex<Refusals>,
+}
+
+/// How many commands were refused, and when the log last said so.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    since: u64,
+}
+
 impl std::fmt::Debug for ClearCommands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClearCommands").field("from", &self.from).finish_non_exhaustive()
+        f.debug_struct("ClearCommands").field("from", &self.parts.from).finish_non_exhaustive()
     }
 }
 
 impl ClearCommands {
+    /// Takes the parts.
+    pub fn new(parts: ClearParts) -> ClearCommands {
+        ClearCommands { parts, runs: Arc::new(Semaphore::new(MAX_RUNS)), refusals: Mutex::default() }
+    }
+
     /// Answers a command of a peer. `_auth` and `ping` are none of ours: they are answered with nothing.
     pub async fn answer(&self, addr: IpAddr, command: ClearCommand) -> ClearReply {
         match command {
@@ -77,7 +102,7 @@ impl ClearCommands {
     /// Judges who asks; `said` is the user that a command names beside its credentials.
     fn caller(&self, addr: IpAddr, credentials: &Credentials, said: Option<&str>) -> Option<Caller> {
         let refused = |why: &str| {
-            tracing::warn!(%addr, why, "a command of one of Salt's tools was refused");
+            self.tell_refusal(addr, why);
             None
         };
         let addr = addr.to_canonical();
@@ -87,20 +112,30 @@ impl ClearCommands {
         let Credentials::Key { key, user } = credentials else {
             return refused("it shows no key of local clients");
         };
-        if !self.key.is(key) {
+        if !self.parts.key.is(key) {
             return refused("its key is not the one in cachedir");
         }
-        let user = user.as_deref().or(said).unwrap_or(&self.own_user);
+        let user = user.as_deref().or(said).unwrap_or(&self.parts.own_user);
         // With another name Salt asks for that user's own key, which exists with publisher_acl.
-        let known = user == self.own_user || user == "root" || user.strip_prefix(SUDO).is_some_and(is_user_name);
+        let known = user == self.parts.own_user || user == "root" || user.strip_prefix(SUDO).is_some_and(is_user_name);
         if !known {
             return refused("it names a user who has no key here");
         }
         Some(Caller { user: user.to_owned(), origin: Origin::SaltClient { addr } })
     }
 
+    fn tell_refusal(&self, addr: IpAddr, why: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.since += 1;
+        if refusals.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            let commands = std::mem::take(&mut refusals.since);
+            refusals.told = Some(Instant::now());
+            tracing::warn!(%addr, commands, why, "a command of one of Salt's tools was refused");
+        }
+    }
+
     fn is_from_here(&self, addr: IpAddr) -> bool {
-        addr.is_loopback() || self.from.iter().any(|network| network.contains(addr)) || is_own(addr)
+        addr.is_loopback() || self.parts.from.iter().any(|network| network.contains(addr)) || is_own(addr)
     }
 
     async fn publish(&self, addr: IpAddr, command: PublishCommand) -> ClearReply {
@@ -114,8 +149,8 @@ impl ClearCommands {
             Err(error) => return ClearReply::NoMatch { error },
         };
         // The tool has connected to the event socket already: what returns from now on must reach it.
-        self.events.settle().await;
-        match self.door.ask(caller.clone(), Command::Publish(request)).await {
+        self.parts.events.settle().await;
+        match self.parts.door.ask(caller.clone(), Command::Publish(request)).await {
             Ok(Reply::Published(published)) => self.published(caller, published, load).await,
             Ok(_) => ClearReply::Empty,
             Err(CommandError::NotPermitted { .. }) => ClearReply::Error(ClearError::Authorization),
@@ -132,7 +167,7 @@ impl ClearCommands {
         if minions.is_empty() {
             // The jid was the client's choice, and the job is there already: the request came twice.
             minions = self.recipients(caller, &jid).await;
-        } else if let Some(files) = &self.files {
+        } else if let Some(files) = &self.parts.files {
             load.set("jid", &jid);
             let saved = files.save_load(jid.clone(), load, minions.clone());
             match tokio::time::timeout(FILES_DEADLINE, saved).await {
@@ -149,7 +184,7 @@ impl ClearCommands {
     }
 
     async fn recipients(&self, caller: Caller, jid: &Jid) -> Vec<MinionId> {
-        let Ok(Reply::Value(job)) = self.door.ask(caller, Command::JobShow(jid.clone())).await else {
+        let Ok(Reply::Value(job)) = self.parts.door.ask(caller, Command::JobShow(jid.clone())).await else {
             return Vec::new();
         };
         let ids = job.get("Minions").and_then(Value::as_list).unwrap_or_default();
@@ -158,26 +193,30 @@ impl ClearCommands {
 
     async fn runner(&self, addr: IpAddr, credentials: &Credentials, fun: String, kwarg: Map) -> ClearReply {
         let Some(caller) = self.caller(addr, credentials, None) else { return ClearReply::Error(failure(credentials)) };
-        let Ok(jid) = self.door.new_jid().await else { return ClearReply::Empty };
+        let Ok(jid) = self.parts.door.new_jid().await else { return ClearReply::Empty };
         let (arg, kwarg) = arguments(kwarg);
-        self.events.settle().await;
-        let door = Arc::clone(&self.door);
+        self.parts.events.settle().await;
+        let door = Arc::clone(&self.parts.door);
         let command = Command::Run { fun, arg, kwarg, jid: Some(jid.clone()) };
+        let turn = Arc::clone(&self.runs).acquire_owned().await;
         // The client waits for the event of the return; that a function fails is told there.
-        tokio::spawn(async move { drop(door.ask(caller, command).await) });
+        tokio::spawn(async move {
+            drop(door.ask(caller, command).await);
+            drop(turn);
+        });
         let tag = tag("run", &jid);
         ClearReply::Started { tag, jid }
     }
 
     async fn wheel(&self, addr: IpAddr, credentials: &Credentials, fun: String, kwarg: Map) -> ClearReply {
         let Some(caller) = self.caller(addr, credentials, None) else { return ClearReply::Error(failure(credentials)) };
-        let Ok(jid) = self.door.new_jid().await else { return ClearReply::Empty };
+        let Ok(jid) = self.parts.door.new_jid().await else { return ClearReply::Empty };
         let (arg, kwarg) = arguments(kwarg);
         let tag = tag("wheel", &jid);
         let mut data = map! { "fun" => format!("wheel.{fun}"), "jid" => &jid, "tag" => tag.as_str(),
         "user" => caller.user.as_str() };
         let command = Command::Wheel { fun: fun.clone(), arg, kwarg, jid: Some(jid) };
-        match self.door.ask(caller, command).await {
+        match self.parts.door.ask(caller, command).await {
             Ok(reply) => {
                 let value = match reply {
                     Reply::Value(value) => value,

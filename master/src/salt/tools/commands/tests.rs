@@ -68,14 +68,14 @@ impl Rig {
         let path = dir.path().join(".root_key");
         std::fs::write(&path, recorded).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let commands = ClearCommands {
+        let commands = ClearCommands::new(ClearParts {
             door: Arc::new(door.clone()),
             key: LocalKey::open(dir.path(), "root").unwrap(),
             own_user: "root".into(),
             from: vec![Cidr::parse("198.51.100.0/24").unwrap()],
             events,
             files: None,
-        };
+        });
         Rig { commands, door, asked, bus, dir, _bus: stopping }
     }
 
@@ -223,7 +223,7 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     let (keys, _task) = crate::keys::Keys::open(crate::keys::KeysConfig::new(keys)).unwrap();
     let config = SaltFilesConfig { cachedir: cachedir.clone(), keep_jobs: None };
     let registry = crate::sessions::Registry::default();
-    rig.commands.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, registry).unwrap().0);
+    rig.commands.parts.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, registry).unwrap().0);
     let published = Published {
         jid: Jid::parse("20260101000000000000").unwrap(),
         minions: vec![MinionId::parse("m1").unwrap()],
