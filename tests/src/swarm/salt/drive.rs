@@ -147,7 +147,7 @@ impl Driver {
             totals.count.lost + totals.count.failed
         });
         if told <= MAX_TOLD {
-            eprintln!("swarm: {}: {:#}", self.identity.id, anyhow::anyhow!("{}", chain(ended)));
+            eprintln!("swarm: {}: {}", self.identity.id, chain(ended));
         }
     }
 
