@@ -328,7 +328,11 @@ impl LinkState {
     fn subscribed(&mut self, now: Instant, session: u64) -> Vec<LinkOutput> {
         let (seq, serial) = (self.seq + 1, self.serial);
         match &mut self.phase {
-            Phase::Open { session: own, sub: sub @ (Sub::Connecting | Sub::Greeted { .. }), .. } if *own == session => {
+            // Also while it catches up or is live: the first word may have been about the SUB of the connection before, which
+            // the master had not given up yet. What was published into that one is asked for again; a job runs once.
+            Phase::Open { session: own, sub, .. }
+                if *own == session && !matches!(*sub, Sub::None | Sub::Waiting { .. }) =>
+            {
                 *sub = Sub::CatchingUp { seq, until: now + STEP_TIMEOUT };
                 self.seq = seq;
                 vec![LinkOutput::SendJobsSince { seq, serial }]

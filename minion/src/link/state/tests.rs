@@ -118,6 +118,18 @@ fn an_unreachable_master_is_tried_for_ever() {
 }
 
 #[test]
+fn a_sub_that_is_told_of_again_asks_again_what_was_missed() {
+    let mut bench = Bench::live();
+    bench.state.saw(44);
+    // The word before was about the SUB of an earlier connection: what was published since went into that.
+    assert_eq!(bench.push(Push::Subscribed { session: 5 }), [LinkOutput::SendJobsSince { seq: 3, serial: 44 }]);
+    assert_eq!(bench.push(Push::Subscribed { session: 5 }), [LinkOutput::SendJobsSince { seq: 4, serial: 44 }]);
+    assert!(bench.state.is_flowing(), "what is spooled goes on");
+    let outputs = bench.push(ok(4, map! { "serial" => 45, "jobs" => Value::List(vec![]) }.into()));
+    assert_eq!(outputs, [LinkOutput::Jobs(vec![]), LinkOutput::Live { session: 5 }]);
+}
+
+#[test]
 fn a_lost_sub_repeats_only_its_own_steps() {
     let mut bench = Bench::live();
     bench.state.saw(44);
