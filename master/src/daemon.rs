@@ -228,11 +228,7 @@ impl Master {
             Reactor::open(config.reactor.clone(), bus.clone(), door.clone()).context("failed to open the reactor")?;
         door.admit_reactor(reactor.clone());
         parts.start("reactor", |stop| async move { Ok(reactor_task.run(stop).await?) });
-        let (presence, events, there) = (config.presence.clone(), bus.clone(), registry.clone());
-        parts.start("presence", |stop| async move {
-            presence::run(presence, events, there, stop).await;
-            Ok(())
-        });
+        start_presence(&config, &bus, &registry, parts);
         let asked = Requests::new(config.requests.clone(), pillars, jobs.clone(), door.clone());
         let clear = match &config.salt_tools {
             Some(tools) => Some(start_salt_tools(&config, tools, parts, &bus, &keys, &registry, &door)?),
@@ -349,6 +345,15 @@ fn start_salt_tools(
     });
     let from = tools.clear_from.clone();
     Ok(Arc::new(ClearCommands::new(ClearParts { door, key, own_user, from, events, files })))
+}
+
+/// Tells who is there.
+fn start_presence(config: &Config, bus: &Bus, registry: &Registry, parts: &mut Parts) {
+    let (presence, events, there) = (config.presence.clone(), bus.clone(), registry.clone());
+    parts.start("presence", |stop| async move {
+        presence::run(presence, events, there, stop).await;
+        Ok(())
+    });
 }
 
 /// Keeps what sessions tell over restarts: grains, and who was seen when.

@@ -45,7 +45,7 @@ impl Stepped {
 
     /// Takes events of the log into the job cache.
     pub fn take_in(&mut self, events: &[Event]) -> Result<(), CacheError> {
-        self.cache.take_in(events)
+        self.cache.take_in(events, None)
     }
 
     /// Takes up the jobs that minions may still ask for.

@@ -216,9 +216,8 @@ impl Keeper {
     /// at once, its minion would be pending anew before it is accepted. So what has vanished is looked at again.
     fn observe_touched(&mut self, ids: &BTreeSet<MinionId>) {
         let mut found: Vec<(&MinionId, Files)> = ids.iter().map(|id| (id, self.store.look(id))).collect();
-        let has_vanished = |state: &KeysState, id: &MinionId, files: &Files| {
-            files.is_vacant() && !state.observe(id, files).is_empty()
-        };
+        let has_vanished =
+            |state: &KeysState, id: &MinionId, files: &Files| files.is_vacant() && !state.observe(id, files).is_empty();
         if found.iter().any(|(id, files)| has_vanished(&self.state, id, files)) {
             std::thread::sleep(MOVING);
             for (id, files) in &mut found {

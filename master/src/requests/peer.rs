@@ -67,6 +67,7 @@ pub(super) fn publication(rights: &Rights, id: &MinionId, load: &Map) -> Option<
         jid: None,
         ttl: None,
         metadata: None,
+        options: Map::new(),
     })
 }
 
@@ -87,7 +88,7 @@ pub(super) fn run(rights: &Rights, id: &MinionId, load: &Map) -> Option<Command>
         }
         None => Map::new(),
     };
-    Some(Command::Run { fun: fun.to_owned(), arg, kwarg })
+    Some(Command::Run { fun: fun.to_owned(), arg, kwarg, jid: None })
 }
 
 /// Reads arguments as the command line would: `1` is a number, `a=b` a keyword.
@@ -167,7 +168,7 @@ mod tests {
             let load = map! { "fun" => fun, "arg" => vec!["x", "a=1"] };
             run(&rights(), &MinionId::parse("foo1").unwrap(), &load)
         };
-        let Some(Command::Run { fun, arg, kwarg }) = ask("jobs.list_jobs") else { panic!() };
+        let Some(Command::Run { fun, arg, kwarg, .. }) = ask("jobs.list_jobs") else { panic!() };
         assert_eq!((fun.as_str(), arg, kwarg), ("jobs.list_jobs", vec!["x".into()], map! { "a" => 1 }));
         assert_eq!(ask("wheel.key.accept"), None);
         assert_eq!(ask("manage.up"), None);

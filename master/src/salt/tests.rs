@@ -73,6 +73,7 @@ impl Master {
             path: dir.path().join("jobs.db"),
             ttl: PATIENCE,
             jid_events: true,
+            keep: None,
             nodegroups: Default::default(),
         };
         let (jobs, task) = Jobs::open(jobs_config, bus.clone(), keys.clone(), registry.clone()).unwrap();
@@ -178,6 +179,7 @@ impl Master {
             jid: None,
             ttl: None,
             metadata: None,
+            options: Map::new(),
         };
         self.jobs.publish("root", request).await.unwrap()
     }
