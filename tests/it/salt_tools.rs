@@ -146,8 +146,6 @@ fn calls_work(test: &str, line: &str) {
     assert_eq!(run(call).expect_code(0).json(), json!({"local": true}));
     let found = lab.python("caller.py", &[root.to_str().unwrap()]).expect_code(0).json();
     assert_eq!(found["ping"], true);
-    assert_eq!(found["sent"], true);
-    assert_eq!(found["heard"], json!({"id": "s1", "data": {"success": true, "n": 7}}));
     assert_eq!(found["matched"], 8);
     let stand_alone = lab.fleet.events("salt/job/*/ret/s1");
     let jid = stand_alone[0]["data"]["jid"].as_str().unwrap();

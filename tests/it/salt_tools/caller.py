@@ -25,11 +25,6 @@ event = salt.utils.event.get_event("master", listen=True, **forms)
 
 caller = salt.client.Caller(minion + "/minion")
 found["ping"] = caller.cmd("test.ping")
-found["sent"] = caller.cmd("event.send", "my/event/success", {"success": True, "n": 7})
-
-for data in event.iter_events(tag="my/event/"):
-    found["heard"] = {"id": data["id"], "data": {key: data["data"][key] for key in ("success", "n")}}
-    break
 
 event.fire_event({"n": 8}, "my/script/done")
 while True:
