@@ -89,7 +89,10 @@ impl Master {
         let key = keys.master_pair().public;
         let hello = HelloReply { version: 1, master_id: "test".into(), key, software: "t".into(), rsa: None };
         let door = door(&dir, &bus, &keys, &jobs, &registry);
+        let asked = answers(&dir, &jobs, &door);
         let parts = SaltParts {
+            clear: None,
+            asked,
             bus: bus.clone(),
             jobs: jobs.clone(),
             keys: keys.clone(),
@@ -108,6 +111,7 @@ impl Master {
             jobs: jobs_too,
             keys: keys_too,
             registry,
+            asked: None,
             hello: parts.hello,
             salt: Some(salt.clone()),
             ping: Duration::from_secs(15),
@@ -210,6 +214,15 @@ fn door(dir: &tempfile::TempDir, bus: &Bus, keys: &Keys, jobs: &Jobs, registry: 
             warnings: Arc::default(),
         },
     })
+}
+
+/// Who answers for files and pillar, as a configuration of nothing but a place makes it.
+fn answers(dir: &tempfile::TempDir, jobs: &Jobs, door: &Door) -> Requests {
+    let confdir = dir.path().join("conf");
+    std::fs::create_dir_all(&confdir).unwrap();
+    std::fs::write(confdir.join("master"), format!("root_dir: {}\n", dir.path().display())).unwrap();
+    let config = crate::config::load(&confdir).unwrap().requests;
+    Requests::new(config.clone(), crate::pillar::Pillars::new(config.pillar), jobs.clone(), door.clone())
 }
 
 fn config(dir: &std::path::Path, publish_port: u16) -> SaltConfig {

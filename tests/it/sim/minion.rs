@@ -219,6 +219,7 @@ impl World {
                     software: "sim".to_owned(),
                     grains: None,
                     autosign_grains: None,
+                    upgrade: None,
                 };
                 self.request(minion, &Request::Session(request));
             }
