@@ -99,7 +99,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     pub duration: f64,
     /// A directory that keeps the swarm's keys and the master's, so that the next run is the same fleet. Default: new
-    /// keys with each run; on Salt's wire these are RSA keys, of which a processor makes some five a second.
+    /// keys with each run; on Salt's wire these are RSA keys, of which a processor makes some fifteen a second.
     #[arg(long, value_name = "DIR")]
     pub keys: Option<PathBuf>,
     /// What ids begin with; a number follows.

@@ -1,5 +1,5 @@
 //! RSA keys of a swarm on Salt's wire: one for each minion, since a master refuses a key that it knows under another id.
-//! Making one takes a processor a fifth of a second, so they are made on all processors and kept for the next run.
+//! Making one takes a processor a while, so they are made on all processors and kept for the next run.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -139,7 +139,7 @@ mod tests {
         let cache = Cache::open(Some(dir.path())).unwrap();
         let path = dir.path().join("salt").join("swarm-1.pem");
         fs::write(&path, "no key").unwrap();
-        let error = cache.pairs(&[MinionId::parse("swarm-1").unwrap()]).err().expect("a refusal");
+        let error = cache.pairs(&[MinionId::parse("swarm-1").unwrap()]).expect_err("a refusal");
         assert!(format!("{error:#}").contains("swarm-1.pem"), "{error:#}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "no key");
     }
