@@ -3,6 +3,7 @@
 //! The API (so the CLI), the reactor and, later, the clear commands of the Salt wire all become a [`Command`] from a
 //! [`Caller`]. Rights are checked here, once; every command is an audit event; then the part that can answer is asked.
 
+mod audit;
 mod compact;
 mod keys;
 mod show;
@@ -15,7 +16,7 @@ use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::tag::Tag;
 use proto::target::{BadTarget, Target, TgtType};
-use proto::value::{Map, MapExt as _, Value};
+use proto::value::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::acl::Acl;
@@ -454,59 +455,8 @@ impl Door {
             Err(error) => Err(CommandError::Invalid(error)),
         }
     }
-
-    /// Tells the bus who asked for a change, from where, and whether it was allowed. Questions are not audited.
-    fn audit(&self, caller: &Caller, command: &Command, allowed: bool) {
-        let by_salt_client = matches!(caller.origin, Origin::SaltClient { .. });
-        let found = audited(command).or_else(|| if by_salt_client { audited_of_salt(command) } else { None });
-        let Some((name, what)) = found else { return };
-        if matches!(command, Command::KeyAccept(keys) | Command::KeyDelete(keys) | Command::KeyReject(keys) if keys.dry_run)
-        {
-            return;
-        }
-        let (origin, uid, pid) = match caller.origin {
-            Origin::Api { uid, pid } => ("api", Value::from(uid), Value::from(pid)),
-            Origin::EventSocket { uid, pid } => ("event_socket", Value::from(uid), Value::from(pid)),
-            Origin::Minion => ("minion", Value::Null, Value::Null),
-            Origin::Reactor { .. } => ("reactor", Value::Null, Value::Null),
-            Origin::SaltClient { .. } => ("salt", Value::Null, Value::Null),
-        };
-        let mut data = map! { "user" => caller.user.as_str(), "origin" => origin, "uid" => uid, "pid" => pid,
-        "what" => what, "allowed" => allowed };
-        if let Origin::SaltClient { addr } = caller.origin {
-            data.set("addr", addr.to_string());
-        }
-        self.rooms.bus.try_fire(Tag::audit(name), &data);
-    }
 }
 
 fn key_error(error: crate::keys::KeysError) -> CommandError {
     CommandError::Internal(format!("failed to {error}"))
-}
-
-/// Names what Salt's tools ask for besides: with the key of local clients, whoever reads it acts for anybody.
-fn audited_of_salt(command: &Command) -> Option<(&'static str, Value)> {
-    match command {
-        Command::Publish(request) => Some(("publish", request.fun.clone())),
-        Command::Run { fun, .. } => Some(("run", fun.as_str().into())),
-        Command::Wheel { fun, .. } => Some(("wheel", fun.as_str().into())),
-        _ => None,
-    }
-}
-
-/// Names the commands that change something. Arguments stay out: they can be secrets. Jobs have their own `new` event.
-fn audited(command: &Command) -> Option<(&'static str, Value)> {
-    let globs = |selection: &KeySelection| Value::from(selection.globs.clone());
-    match command {
-        Command::KeyAccept(keys) => Some(("key.accept", globs(keys))),
-        Command::KeyDelete(keys) => Some(("key.delete", globs(keys))),
-        Command::KeyReject(keys) => Some(("key.reject", globs(keys))),
-        Command::Compact => Some(("compact", Value::Null)),
-        Command::CursorDelete(name) => Some(("cursor.delete", name.as_str().into())),
-        Command::Fire { tag, .. } => Some(("fire", tag.as_str().into())),
-        Command::ReactorAdd { tag, .. } => Some(("reactor.add", tag.as_str().into())),
-        Command::ReactorDelete { tag } => Some(("reactor.delete", tag.as_str().into())),
-        Command::Reload => Some(("reload", Value::Null)),
-        _ => None,
-    }
 }
