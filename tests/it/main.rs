@@ -14,6 +14,7 @@ mod hostile;
 mod hosts;
 mod jobs;
 mod keys;
+mod matrix;
 mod minion;
 mod peers;
 mod power;

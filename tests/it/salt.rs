@@ -38,6 +38,14 @@ impl SaltMinion {
         SaltMinion { id, version, venv, confdir, process }
     }
 
+    /// Starts it again if it has ended by itself, as a supervisor would: a Salt minion that is rejected shuts down, and the
+    /// one that comes after it may find what is left of it and end too.
+    fn revive(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_some()) {
+            self.restart();
+        }
+    }
+
     /// Ends it and starts it again.
     fn restart(&mut self) {
         self.end();

@@ -9,6 +9,7 @@
 pub mod faults;
 mod hosts;
 pub mod peers;
+pub mod releases;
 pub mod salt;
 pub mod swarm;
 

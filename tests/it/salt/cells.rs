@@ -180,7 +180,13 @@ fn reject(scene: &mut Scene) -> Result<(), String> {
     }
     scene.fleet.halite(&["key", "accept", "-y", "--include-rejected", &id]).expect_code(0);
     scene.minions.last_mut().unwrap().restart();
-    all_back(scene)
+    let mut found = Json::Null;
+    let back = comes_true(SLOW, || {
+        scene.minions.last_mut().unwrap().revive();
+        found = within(scene, "3", &["*", "test.ping"]);
+        found == everybody(scene, &json!(true))
+    });
+    if back { Ok(()) } else { Err(format!("{found}")) }
 }
 
 /// Waits until everybody answers again.
