@@ -86,10 +86,12 @@ fn kwargs(bench: &mut Bench, id: &str) -> Result<(), String> {
 }
 
 fn pillar_items(bench: &mut Bench, id: &str) -> Result<(), String> {
-    // Before 3008, and with its masking off, the values are seen; the key is there in any case.
     let pillar = bench.json(&[id, "pillar.items"])?;
     check(pillar[id].get("own").is_some() && pillar[id].get("where").is_some(), || pillar.to_string())?;
-    is(&bench.json(&[id, "pillar.get", "own"])?[id], &Json::from(id))
+    let own = bench.json(&[id, "pillar.get", "own"])?;
+    // A minion of 3008 shows asterisks; that it has the value itself is seen where a state uses it.
+    let is_masked = own[id].as_str().is_some_and(|shown| !shown.is_empty() && shown.bytes().all(|byte| byte == b'*'));
+    check(own[id] == id || is_masked, || own.to_string())
 }
 
 fn grains_target(bench: &mut Bench, id: &str) -> Result<(), String> {
