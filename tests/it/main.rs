@@ -32,3 +32,4 @@ mod systemd;
 mod targets;
 mod tidy;
 mod tour;
+mod upgrade;
