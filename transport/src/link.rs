@@ -121,6 +121,8 @@ pub struct Link {
     /// Since when the incomplete message has not grown by [`PROGRESS_BYTES`], and how large it was then.
     progress: Option<(Instant, usize)>,
     hold: Option<Hold>,
+    /// Senders wake the owner.
+    listens: bool,
     reading: Reading,
     closed: Option<LinkClosed>,
 }
@@ -147,6 +149,7 @@ impl Link {
             pinged: None,
             progress: None,
             hold: None,
+            listens: false,
             reading: Reading::Active,
             closed: None,
         }
@@ -259,7 +262,14 @@ impl Link {
         let next = ready!(self.poll_next(cx));
         turn.made_progress();
         match next {
-            Ok(incoming) => Poll::Ready(Ok(incoming)),
+            Ok(incoming) => {
+                // What the owner sends while it is busy with this leaves with its next look here; to be woken for that
+                // would only rouse another of the runtime's threads.
+                if std::mem::take(&mut self.listens) {
+                    self.shared.forget_waker();
+                }
+                Poll::Ready(Ok(incoming))
+            }
             Err(closed) => Poll::Ready(Err(self.end(closed))),
         }
     }
@@ -314,6 +324,7 @@ impl Link {
     /// Everything but reading.
     fn poll_upkeep(&mut self, cx: &mut Context<'_>) -> Result<(), LinkClosed> {
         self.poll_heartbeat(cx);
+        self.listens = true;
         match self.shared.poll_wish(cx) {
             Wish::Close => return Err(LinkClosed::Local),
             Wish::CrowdedOut => return Err(LinkClosed::CrowdedOut),

@@ -172,6 +172,12 @@ impl Shared {
         }
     }
 
+    /// Wakes the owner no more, until it registers again.
+    pub(crate) fn forget_waker(&self) {
+        let waker = self.lock().waker.take();
+        drop(waker);
+    }
+
     /// Refuses all further messages. What is queued stays, for a last flush.
     pub(crate) fn close(&self) {
         self.change(|queue| queue.closed = true);
