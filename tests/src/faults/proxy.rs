@@ -146,10 +146,13 @@ async fn serve(mut peer: TcpStream, mut state: watch::Receiver<State>) {
     let end = {
         let (from_peer, to_peer) = peer.split();
         let (from_master, to_master) = master.split();
+        let (up, down) = (state.clone(), state.clone());
         tokio::select! {
-            () = forward(from_peer, to_master, state.clone()) => End::Closed,
-            () = forward(from_master, to_peer, state.clone()) => End::Closed,
+            // First: nothing passes any more once the way is harmed.
+            biased;
             end = harmed(&mut state, losses) => end,
+            () = forward(from_peer, to_master, up) => End::Closed,
+            () = forward(from_master, to_peer, down) => End::Closed,
         }
     };
     match end {
@@ -213,7 +216,8 @@ async fn forward(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut state: watch
                 }
             }
             read = read(&mut from, &mut buffer), if !ended && chunks.len() < CHUNKS => {
-                let late = if let Way::Delayed(late) = way { late } else { Duration::ZERO };
+                // As the way is now: it may have changed while nothing came.
+                let late = if let Way::Delayed(late) = state.borrow().way { late } else { Duration::ZERO };
                 ended = read.is_empty();
                 chunks.push_back((Instant::now() + late, read));
             }
@@ -240,15 +244,15 @@ async fn read(from: &mut ReadHalf<'_>, buffer: &mut BytesMut) -> Bytes {
 mod tests {
     use super::*;
 
-    /// A listener, a proxy to it, and both ends of one connection through it.
-    async fn connected() -> (Proxy, TcpStream, TcpStream) {
+    /// A proxy, both ends of one connection through it, and the listener that it leads to.
+    async fn connected() -> (Proxy, TcpStream, TcpStream, TcpListener) {
         let listener = TcpListener::bind(local(0)).await.unwrap();
         let target = listener.local_addr().unwrap();
         let proxy = tokio::task::spawn_blocking(move || Proxy::open(&Handle::current(), local(0), target).unwrap());
         let proxy = proxy.await.unwrap();
         let near = TcpStream::connect(local(proxy.port())).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
-        (proxy, near, far)
+        (proxy, near, far, listener)
     }
 
     async fn hears(stream: &mut TcpStream, within: Duration) -> Option<io::Result<usize>> {
@@ -261,7 +265,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stalled_way_delivers_later_and_a_delayed_one_late() {
-        let (proxy, mut near, mut far) = connected().await;
+        let (proxy, mut near, mut far, _listener) = connected().await;
         proxy.set(Way::Stalled);
         near.write_all(b"a").await.unwrap();
         assert!(hears(&mut far, A_WHILE).await.is_none());
@@ -276,7 +280,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_was_lost_stays_lost_and_neither_end_is_told() {
-        let (proxy, mut near, mut far) = connected().await;
+        let (proxy, mut near, mut far, _listener) = connected().await;
         proxy.set(Way::Lost);
         proxy.set(Way::Open);
         near.write_all(b"a").await.unwrap();
@@ -289,7 +293,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_cut_way_resets_both_ends() {
-        let (proxy, mut near, mut far) = connected().await;
+        let (proxy, mut near, mut far, _listener) = connected().await;
         proxy.set(Way::Cut);
         for stream in [&mut near, &mut far] {
             let heard = hears(stream, SOON).await.unwrap();
