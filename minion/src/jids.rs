@@ -89,6 +89,7 @@ pub struct Jids {
 enum Request {
     Acknowledged(Jid),
     Begin { jid: Jid, expires_ms: u64, publication: Vec<u8>, answer: oneshot::Sender<Result<Begun, JidError>> },
+    Knows { jid: Jid, answer: oneshot::Sender<bool> },
     Returned { jid: Jid, load: Vec<u8>, answer: oneshot::Sender<Result<(), JidError>> },
 }
 
@@ -110,6 +111,13 @@ impl Jids {
         let request = Request::Begin { jid: jid.clone(), expires_ms, publication, answer };
         self.requests.send(request).await.map_err(|_| JidError::Stopped)?;
         answered.await.map_err(|_| JidError::Stopped)?
+    }
+
+    /// Tells whether a job was begun before. A memory that cannot be read knows none.
+    pub async fn knows(&self, jid: &Jid) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.requests.send(Request::Knows { jid: jid.clone(), answer }).await;
+        asked.is_ok() && answered.await.unwrap_or_default()
     }
 
     /// Keeps a return until it is acknowledged. Blocks; not for async threads.
@@ -266,6 +274,11 @@ fn apply(database: &Connection, request: Request) -> Answer {
             let begun = begin(database, &jid, expires_ms, &publication);
             Answer::Begin(answer, begun.unwrap_or_else(|error| Err(JidError::Write(error.to_string()))))
         }
+        Request::Knows { jid, answer } => {
+            // Who asked may have gone.
+            let _ = answer.send(is_known(database, &jid).unwrap_or_default());
+            Answer::None
+        }
         Request::Returned { jid, load, answer } => {
             let sql = "UPDATE jids SET state = ?2, load = ?3 WHERE jid = ?1";
             match database.execute(sql, params![jid.as_str(), RETURNED, load]) {
@@ -279,16 +292,19 @@ fn apply(database: &Connection, request: Request) -> Answer {
     }
 }
 
+fn is_known(database: &Connection, jid: &Jid) -> rusqlite::Result<bool> {
+    let state = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    let known = database.query_row("SELECT state FROM jids WHERE jid = ?1", params![jid.as_str()], state).optional()?;
+    Ok(known.is_some())
+}
+
 fn begin(
     database: &Connection,
     jid: &Jid,
     expires_ms: u64,
     publication: &[u8],
 ) -> rusqlite::Result<Result<Begun, JidError>> {
-    let known = database
-        .query_row("SELECT state FROM jids WHERE jid = ?1", params![jid.as_str()], |row| row.get::<_, i64>(0))
-        .optional()?;
-    if known.is_some() {
+    if is_known(database, jid)? {
         return Ok(Ok(Begun::Known));
     }
     let alive = database.query_row("SELECT COUNT(*) FROM jids", [], |row| row.get::<_, i64>(0))?;

@@ -86,27 +86,30 @@ impl IntakeParts {
     async fn take(&self, publish: Publish) {
         let jid = publish.jid.clone();
         let grains = self.grains.borrow().clone();
-        match judge(&publish, Facts { id: self.id.as_str(), grains: &grains }, &self.pillar.get(), unix_ms()) {
-            Verdict::Expired => {
-                warn!(%jid, "a job came too late and is not started; is this host's clock right?");
-                let text = "The job had expired when it arrived and was not started. Is this minion's clock right?";
-                return self.answer(&jid, failure(&publish, text)).await;
-            }
+        let verdict = judge(&publish, Facts { id: self.id.as_str(), grains: &grains }, &self.pillar.get(), unix_ms());
+        let refusal = match verdict {
+            Verdict::Run => None,
+            // A job that comes again is judged by what became of it, not by grains that have changed since.
+            Verdict::NoMatch if self.jids.knows(&jid).await => return debug!(%jid, "a job came again"),
             Verdict::NoMatch => {
                 debug!(%jid, "a job does not mean this minion");
                 return self.link.no_match(jid).await;
             }
-            Verdict::Unreadable(error) => {
-                let text = format!("The minion cannot read the target: {error}");
-                return self.answer(&jid, failure(&publish, &text)).await;
+            Verdict::Expired => {
+                warn!(%jid, "a job came too late and is not started; is this host's clock right?");
+                Some(
+                    "The job had expired when it arrived and was not started. Is this minion's clock right?".to_owned(),
+                )
             }
-            Verdict::TooHard => {
-                return self.answer(&jid, failure(&publish, &format!("The job was not started: {TooHard}."))).await;
-            }
-            Verdict::Run => {}
-        }
+            Verdict::Unreadable(error) => Some(format!("The minion cannot read the target: {error}")),
+            Verdict::TooHard => Some(format!("The job was not started: {TooHard}.")),
+        };
+        // Also what is refused is remembered: it may come again when the clock is another, and has its return by then.
         match self.jids.begin(&jid, publish.expires_ms, &publish.load).await {
-            Ok(Begun::Fresh) => self.start(&publish).await,
+            Ok(Begun::Fresh) => match refusal {
+                Some(text) => self.answer(&jid, failure(&publish, &text)).await,
+                None => self.start(&publish).await,
+            },
             Ok(Begun::Known) => debug!(%jid, "a job came again"),
             Err(JidError::Stopped) => {}
             Err(error) => {

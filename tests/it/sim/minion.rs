@@ -314,10 +314,11 @@ impl World {
         let Some(running) = &mut self.minions[minion].running else { return };
         publish.expires_ms = publish.expires_ms.saturating_add_signed(running.ahead_ms);
         let (id, grains, jid) = (id_of(minion), Map::new(), publish.jid.clone());
-        if judge(&publish, Facts { id: id.as_str(), grains: &grains }, &Map::new(), wall_ms) != Verdict::Run {
-            return self.put_return(minion, None, &jid, failure(&publish, "too late"));
-        }
+        let verdict = judge(&publish, Facts { id: id.as_str(), grains: &grains }, &Map::new(), wall_ms);
         match running.memory.begin(&jid, publish.expires_ms, &publish.load) {
+            Ok(Begun::Fresh) if verdict != Verdict::Run => {
+                self.put_return(minion, None, &jid, failure(&publish, "too late"));
+            }
             Ok(Begun::Fresh) => {
                 let job = Job::from_publication(&publish.load).unwrap();
                 let outputs = running.executor.handle(now, ExecutorInput::Start(Box::new(job)));
