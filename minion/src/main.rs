@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use halite_minion::{cli, executor::runas};
+use halite_minion::executor::runas;
+use halite_minion::{cli, host};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
@@ -10,5 +11,6 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|first| first == runas::SUBCOMMAND) {
         std::process::exit(runas::main(args));
     }
+    host::keep_little_memory();
     cli::main(std::env::args_os())
 }

@@ -1,8 +1,8 @@
 //! Raw system calls that no safe crate offers, each behind a safe function: the one `unsafe` module of the workspace.
 //!
 //! What lives here: BPF maps and programs, perf tracepoints, a private tracefs mount, the BPF ring buffer, the
-//! process connector's socket, and waiting on a descriptor. What does not: any decision. `host/exec/` decides, this
-//! obeys.
+//! process connector's socket, waiting on a descriptor, and the settings of glibc's allocator. What does not: any
+//! decision. `host/exec/` decides, this obeys.
 #![expect(unsafe_code, reason = "system calls that neither std nor nix wraps; every block says why it is sound")]
 
 use std::{
@@ -276,6 +276,24 @@ pub fn lead_session_on_stdin(command: &mut std::process::Command) {
             checked(i64::from(libc::setsid()))?;
             checked(i64::from(libc::ioctl(0, libc::TIOCSCTTY as _, 0))).map(|_| ())
         });
+    }
+}
+
+/// From this many bytes on, free memory at the end of the heap goes back to the system, and a block is a mapping of its own.
+#[cfg(target_env = "gnu")]
+const KEPT_FREE: libc::c_int = 64 * 1024;
+
+/// Has the allocator keep little of what was freed. glibc would give each thread a heap of its own: a burst of events that
+/// passes through several threads is then kept several times over, and a minion is idle most of its life. To be called
+/// before there is a second thread. Other allocators are left as they are.
+pub fn keep_little_memory() {
+    #[cfg(target_env = "gnu")]
+    for (setting, value) in
+        [(libc::M_ARENA_MAX, 1), (libc::M_TRIM_THRESHOLD, KEPT_FREE), (libc::M_MMAP_THRESHOLD, KEPT_FREE)]
+    {
+        // SAFETY: mallopt takes two numbers and changes how later allocations are placed; a value that it refuses changes
+        // nothing.
+        unsafe { libc::mallopt(setting, value) };
     }
 }
 

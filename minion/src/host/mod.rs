@@ -24,4 +24,4 @@ pub mod system;
 pub mod traffic;
 pub mod users;
 
-pub use kernel::lead_session_on_stdin;
+pub use kernel::{keep_little_memory, lead_session_on_stdin};
