@@ -24,10 +24,15 @@ const WRITE_CHUNKS: usize = 64;
 const WRITE_AHEAD: usize = 64 * 1024;
 /// Queued messages from which `recv` writes before it hands out what it has already read.
 const WRITE_EAGER: usize = 64;
-/// Smallest read buffer. It exists only while something is being read.
-const READ_MIN: usize = 8 * 1024;
+/// Smallest read buffer: enough for most messages, and of a size that the allocator hands out and takes back without a
+/// search. It exists only while something is being read.
+const READ_MIN: usize = 1024;
 /// Largest read step; a busy peer gets there in two. It is below what the read budget counts.
 const READ_MAX: usize = 64 * 1024;
+/// By how much a read step grows or shrinks.
+const READ_FACTOR: usize = 8;
+/// A rest of the last read up to this size stays where it is; beside it a whole step would be a larger buffer.
+const REST_MAX: usize = 8 * 1024;
 
 /// An incomplete message grows by so much in [`PROGRESS_WITHIN`], or ends, else its link does: a peer that sends a byte
 /// now and then would keep what it has sent for ever. It is 270 bytes a second, less than any line that carries TCP at
@@ -304,7 +309,9 @@ impl Link {
 
     /// Returns the next message or subscription of what has been read.
     fn decode(&mut self) -> Result<Option<Incoming>, LinkClosed> {
-        while let Some(event) = self.session.handle(&mut self.input).map_err(LinkClosed::Protocol)? {
+        while !self.input.is_empty()
+            && let Some(event) = self.session.handle(&mut self.input).map_err(LinkClosed::Protocol)?
+        {
             let incoming = match event {
                 Event::Message(frames) => Incoming::Message(frames),
                 Event::Subscribe(topic) => Incoming::Subscribe(topic),
@@ -395,14 +402,25 @@ impl Link {
             if self.session.out_len() == 0 {
                 return Ok(Poll::Ready(()));
             }
-            let mut slices = [IoSlice::new(&[]); WRITE_CHUNKS];
-            let filled = self.session.fill_slices(&mut slices);
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled]) {
+            match Self::poll_write_out(&mut self.stream, &self.session, cx) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Ok(written)) => self.session.advance_out(written),
                 Poll::Ready(Err(error)) => return Err(LinkClosed::Io(error.kind())),
             }
         }
+    }
+
+    /// Writes once. A single chunk, such as one small message, spares the kernel the list.
+    fn poll_write_out(stream: &mut TcpStream, session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(stream);
+        if session.out_chunks() == 1 {
+            let mut only = [IoSlice::new(&[])];
+            session.fill_slices(&mut only);
+            return stream.poll_write(cx, &only[0]);
+        }
+        let mut slices = [IoSlice::new(&[]); WRITE_CHUNKS];
+        let filled = session.fill_slices(&mut slices);
+        stream.poll_write_vectored(cx, &slices[..filled])
     }
 
     /// Moves messages from the queue into the session, sealing them, as far as the socket is likely to take them.
@@ -423,9 +441,8 @@ impl Link {
             self.release();
             return Ok(Poll::Pending);
         }
-        // A small rest of the last read has its place in the same buffer; beside it a whole step would be a larger one.
         let rest = self.input.len();
-        self.input.reserve(if rest < READ_MIN { self.read_step - rest } else { self.read_step });
+        self.input.reserve(if rest < self.read_step.min(REST_MAX) { self.read_step - rest } else { self.read_step });
         let room = self.input.capacity() - self.input.len();
         let read = match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
             Poll::Pending => {
@@ -437,9 +454,9 @@ impl Link {
             Poll::Ready(Err(error)) => return Err(LinkClosed::Io(error.kind())),
         };
         if read == room {
-            self.read_step = (self.read_step * 4).min(READ_MAX);
+            self.read_step = (self.read_step * READ_FACTOR).min(READ_MAX);
         } else if read < self.read_step / 4 {
-            self.read_step = READ_MIN;
+            self.read_step = (self.read_step / READ_FACTOR).max(READ_MIN);
         }
         self.heard = Instant::now();
         self.shared.saw_peer(self.heard);

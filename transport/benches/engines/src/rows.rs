@@ -14,6 +14,8 @@ use crate::client;
 
 /// The engines compared.
 const ENGINES: [&str; 3] = ["halite", "libzmq", "zeromq"];
+/// Beside them, where each message costs two system calls: no engine at all, bytes sent back as they came.
+const AND_PLAIN: [&str; 4] = ["halite", "libzmq", "zeromq", "plain"];
 /// How often each row is measured; the median counts.
 const REPEATS: usize = 3;
 /// After this a measurement is given up; it is printed as NaN if most of its row was.
@@ -67,16 +69,16 @@ impl Server {
 
 /// Prints the rows whose name contains `wanted`.
 pub(crate) async fn run(wanted: &str) {
-    println!("{:34} {:>10} {:>10} {:>10}", "", ENGINES[0], ENGINES[1], ENGINES[2]);
+    println!("{:34} {}", "", AND_PLAIN.map(|engine| format!("{engine:>10}")).join(" "));
     for peers in [100, 1_000, 10_000] {
         row(wanted, &format!("pub, {peers} peers, us/delivery"), async |engine| publish(engine, peers).await).await;
     }
     for peers in [1, 100, 1_000] {
         row(wanted, &format!("router, {peers} peers, us/message"), async |engine| ingest(engine, peers).await).await;
     }
-    row(wanted, "echo, 1 peer, us/message", async |engine| echo(engine, 1).await).await;
-    row(wanted, "echo, 100 peers, us/message", async |engine| echo(engine, 100).await).await;
-    row(wanted, "echo, 1 peer, p50 us", async |engine| round_trip(engine).await).await;
+    row_of(&AND_PLAIN, wanted, "echo, 1 peer, us/message", async |engine| echo(engine, 1).await).await;
+    row_of(&AND_PLAIN, wanted, "echo, 100 peers, us/message", async |engine| echo(engine, 100).await).await;
+    row_of(&AND_PLAIN, wanted, "echo, 1 peer, p50 us", async |engine| round_trip(engine).await).await;
     row(wanted, "handshakes, 5000 NULL, us each", async |engine| handshakes(engine).await.0).await;
     row(wanted, "idle, 5000 NULL, bytes each", async |engine| handshakes(engine).await.1).await;
     for mechanism in ["NULL", "CURVE"] {
@@ -97,21 +99,25 @@ pub(crate) async fn run(wanted: &str) {
 }
 
 async fn row(wanted: &str, name: &str, measure: impl AsyncFn(&str) -> f64) {
+    row_of(&ENGINES, wanted, name, measure).await;
+}
+
+async fn row_of(engines: &[&str], wanted: &str, name: &str, measure: impl AsyncFn(&str) -> f64) {
     if !name.contains(wanted) {
         return;
     }
-    let mut cells = ENGINES.map(|_| Vec::new());
+    let mut cells = vec![Vec::new(); engines.len()];
     // Turn about, so that a busy minute of the machine falls on all of them.
     for _ in 0..REPEATS {
-        for (engine, cell) in ENGINES.iter().zip(&mut cells) {
+        for (engine, cell) in engines.iter().zip(&mut cells) {
             cell.push(tokio::time::timeout(GIVEN_UP, measure(engine)).await.unwrap_or(f64::NAN));
         }
     }
-    let medians = cells.map(|mut cell| {
+    let medians = cells.into_iter().map(|mut cell| {
         cell.sort_by(f64::total_cmp);
-        cell[REPEATS / 2]
+        format!("{:>10.2}", cell[REPEATS / 2])
     });
-    println!("{name:34} {:>10.2} {:>10.2} {:>10.2}", medians[0], medians[1], medians[2]);
+    println!("{name:34} {}", medians.collect::<Vec<_>>().join(" "));
 }
 
 /// Publishes in bursts that every subscriber has read before the next one begins: nothing is dropped by anyone.

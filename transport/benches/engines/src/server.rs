@@ -13,7 +13,8 @@ use halite_transport::{
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use zeromq::{PubSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
@@ -71,6 +72,7 @@ fn say_usage(last: &mut i64) {
 pub(crate) async fn run(engine: &str, kind: &str) {
     let mut publisher: Box<dyn Publish> = match (engine, kind) {
         ("halite", _) => Box::new(halite(kind).await),
+        ("plain", _) => Box::new(plain().await),
         (_, "pub") => {
             let mut socket = PubSocket::new();
             say(&format!("listening {}", socket.bind("tcp://127.0.0.1:0").await.unwrap()));
@@ -165,6 +167,25 @@ async fn halite(kind: &str) -> Ours {
         }
     });
     Ours(senders)
+}
+
+/// Sends back what comes, on plain TCP: what the system calls cost without an engine. A handshake is its own answer.
+async fn plain() -> Theirs {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    say(&format!("listening tcp://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    stream.write_all(&buffer[..read]).await.unwrap();
+                }
+            });
+        }
+    });
+    Theirs(None)
 }
 
 async fn their_router(mut socket: RouterSocket, kind: String) {
