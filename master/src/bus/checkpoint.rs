@@ -1,5 +1,4 @@
-//! Moves committed pages from the WAL into the active segment's main file, and keeps the next segment ready, on a thread
-//! and a connection of its own.
+//! Moves committed pages from the WAL into the active segment's main file, on a thread and a connection of its own.
 //!
 //! Moving pages holds nobody up, but the WAL begins anew only when all of it was moved, and a writer that is busy is always
 //! a little ahead. To wait for it with its lock in hand costs commits hundreds of milliseconds. So the last few pages are
@@ -36,12 +35,6 @@ pub(super) fn run(shared: &Shared, nudges: &Receiver<()>) {
             // The writer meets the same trouble and says so; here it only costs disk space.
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot shorten the event log's WAL");
             place = None;
-        }
-        if let Err(error) = shared.segments.prepare_next() {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "cannot make the next segment of the event log ahead"
-            );
         }
         if matches!(nudges.recv_timeout(EVERY), Err(RecvTimeoutError::Disconnected)) {
             return;

@@ -1,20 +1,18 @@
 //! A segment of the log on disk: one SQLite file, written by one connection, in transactions that end with an fsync.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proto::ids::MinionId;
-use proto::message::Kind;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::event::Batch;
-use super::segments::{self, RollStep, Segments};
-use super::state::{BusState, Plan, SpoolMark, Tail};
+use super::marks;
+use super::segments::{self, Next, RollStep, Segments};
+use super::state::{BusState, Plan, Tail};
 
 /// The version of the tables below, in `PRAGMA user_version`. An older Halite refuses a newer file.
 const SCHEMA: i64 = 1;
@@ -43,6 +41,10 @@ const DAY_US: i64 = 86_400_000_000;
 /// that part of it.
 const ROOM: u64 = 8 << 20;
 const ROOM_SHARE: u64 = 16;
+
+/// How many bytes before its size a segment has the next one made ready, or a quarter of that size if that is less: as much
+/// as is written while the marks of ten thousand minions are carried over.
+const NEAR: u64 = 2 << 20;
 
 /// A segment that could not be rolled grows by this part of its size before that is tried again.
 const PUT_OFF: u64 = 16;
@@ -157,6 +159,12 @@ pub(super) enum Rolled {
 impl Log {
     /// Opens the file, makes it if there is none, and reads where it ends. `max_pages` bounds its size, 0 does not.
     pub(super) fn open(path: &Path, max_pages: u32) -> Result<(Log, Tail), OpenError> {
+        let log = Log::connect(path, max_pages)?;
+        let tail = log.tail().map_err(|source| OpenError::sqlite(path, source))?;
+        Ok((log, tail))
+    }
+
+    fn connect(path: &Path, max_pages: u32) -> Result<Log, OpenError> {
         prepare_file(path)?;
         let broken = |source| OpenError::sqlite(path, source);
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -171,9 +179,8 @@ impl Log {
         if found == 0 {
             log.create().map_err(broken)?;
         }
-        let tail = log.tail().map_err(broken)?;
         log.day = log.first_day().map_err(broken)?;
-        Ok((log, tail))
+        Ok(log)
     }
 
     /// Has the segment rolled when it is this large.
@@ -211,20 +218,34 @@ impl Log {
         day(at_us) > first || self.bytes().is_ok_and(|bytes| bytes >= self.limit)
     }
 
+    /// Tells whether the segment will have its size soon: the next one is to be made ready.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let near = NEAR.min(self.limit / 4);
+        self.bytes().is_ok_and(|bytes| bytes.saturating_add(near) >= self.limit)
+    }
+
+    /// Tells whether the segment has outgrown its size so far that the next one must not wait any more.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.bytes().is_ok_and(|bytes| bytes >= self.limit.saturating_add(self.limit / PUT_OFF))
+    }
+
     fn bytes(&self) -> rusqlite::Result<u64> {
         let pages = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
         Ok(pages("PRAGMA page_count")?.cast_unsigned() * pages("PRAGMA page_size")?.cast_unsigned())
     }
 
-    /// Begins the next segment behind the head of `state`. `reached` hears of every step that a crash may come after.
+    /// Makes `next` the segment behind the head of `state`, in this epoch of the log. `reached` hears of every step that a
+    /// crash may come after.
     pub(super) fn roll(
         mut self,
-        segments: &Segments,
+        (segments, next): (&Segments, Next<'_>),
         state: &BusState,
+        epoch: u64,
         max_pages: u32,
         reached: impl FnMut(RollStep) -> io::Result<()>,
     ) -> Rolled {
-        let path = match segments.take_next(state.head() + 1, |path| fill(path, state), reached) {
+        let fill = |path: &Path, since| marks::fill(path, state, since);
+        let path = match next.take(state.head() + 1, epoch, fill, reached) {
             Ok(path) => path,
             // Under its final name it counts, whatever went wrong then.
             Err(error) if segments.path(state.head() + 1).exists() => return Rolled::Broken(error),
@@ -239,8 +260,9 @@ impl Log {
                 return Rolled::Kept(self);
             }
         };
-        match Log::open(&path, max_pages) {
-            Ok((log, _)) => {
+        // Its marks need not be read: the state has them.
+        match Log::connect(&path, max_pages) {
+            Ok(log) => {
                 // Closing it must not cost a checkpoint here: whoever seals it does that.
                 let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
                 Rolled::New(log)
@@ -273,19 +295,7 @@ impl Log {
         // Reads the newest row whole: a torn page shows here, before anything is acknowledged on top of it.
         let sql = "SELECT offset, length(data) FROM events ORDER BY offset DESC LIMIT 1";
         let newest = self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0);
-        let mut marks: HashMap<MinionId, Vec<SpoolMark>> = HashMap::new();
-        let mut statement = self.db.prepare("SELECT id, spool, n, used, kind FROM marks ORDER BY used")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let Ok(id) = MinionId::parse(row.get_ref(0)?.as_str()?) else { continue };
-            let mark = SpoolMark {
-                spool: row.get(1)?,
-                n: row.get::<_, i64>(2)?.cast_unsigned(),
-                used: row.get::<_, i64>(3)?.cast_unsigned(),
-                kind: if row.get_ref(4)?.as_str()? == Kind::Call.name() { Kind::Call } else { Kind::Daemon },
-            };
-            marks.entry(id).or_default().push(mark);
-        }
+        let marks = marks::read(&self.db)?;
         Ok(Tail { head: head.max(newest).cast_unsigned(), stamp_us, marks })
     }
 
@@ -319,8 +329,8 @@ impl Log {
             for (id, spool) in &plan.forgotten {
                 forget.execute(params![id.as_str(), spool])?;
             }
-            write_marks(&transaction, plan.marks.iter().map(|(id, mark)| (id, mark)))?;
-            write_head(&transaction, plan.head, plan.stamp_us)?;
+            marks::write(&transaction, plan.marks.iter().map(|(id, mark)| (id, mark)))?;
+            marks::write_head(&transaction, plan.head, plan.stamp_us)?;
         }
         transaction.commit()?;
         self.day.get_or_insert(day(plan.stamp_us));
@@ -331,40 +341,6 @@ impl Log {
 /// Returns the day of a moment, counted from 1970.
 fn day(stamp_us: i64) -> i64 {
     stamp_us.div_euclid(DAY_US)
-}
-
-/// Writes into the file of the next segment what has to go on in it. The file has another name as long as this is not on
-/// the disk, so nothing is synced in between.
-fn fill(path: &Path, state: &BusState) -> rusqlite::Result<()> {
-    let mut db =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    db.pragma_update(None, "synchronous", "OFF")?;
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // What an attempt that failed has left.
-    transaction.execute("DELETE FROM marks", [])?;
-    write_marks(&transaction, state.marks())?;
-    write_head(&transaction, state.head(), state.stamp_us())?;
-    transaction.commit()?;
-    // The last connection moves the WAL into the file and removes it.
-    db.close().map_err(|(_, error)| error)
-}
-
-fn write_marks<'a>(
-    transaction: &Transaction<'_>,
-    marks: impl Iterator<Item = (&'a MinionId, &'a SpoolMark)>,
-) -> rusqlite::Result<()> {
-    let mut keep = transaction
-        .prepare_cached("INSERT OR REPLACE INTO marks (id, spool, n, used, kind) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for (id, mark) in marks {
-        let (n, used) = (mark.n.cast_signed(), mark.used.cast_signed());
-        keep.execute(params![id.as_str(), mark.spool, n, used, mark.kind.name()])?;
-    }
-    Ok(())
-}
-
-fn write_head(transaction: &Transaction<'_>, head: u64, stamp_us: i64) -> rusqlite::Result<()> {
-    let mut update = transaction.prepare_cached("UPDATE head SET offset = ?1, stamp_us = ?2")?;
-    update.execute(params![head.cast_signed(), stamp_us]).map(drop)
 }
 
 /// Makes a file, in a folder that is there, so that nobody else can read it, whatever the umask is; SQLite gives its side files the

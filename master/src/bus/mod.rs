@@ -18,13 +18,15 @@
 //! - **Readers** cost nobody else anything: the ring is one, bounded in bytes, and the log has the rest.
 //!
 //! Files: [`event`](Event) and [`query`](EventQuery) are the words, `state.rs` and `retention.rs` the rules, `segments.rs` the
-//! folder, `log.rs` the tables of one segment, `writer.rs` the thread, `checkpoint.rs` and `keeper.rs` its helpers, `ring.rs`,
-//! `reader.rs` and `subscription.rs` the way out.
+//! folder, `log.rs` and `marks.rs` the tables of one segment, `writer.rs` the thread, `checkpoint.rs`, `keeper.rs` and `next.rs`
+//! its helpers, `ring.rs`, `reader.rs` and `subscription.rs` the way out.
 
 mod checkpoint;
 mod event;
 mod keeper;
 mod log;
+mod marks;
+mod next;
 mod offline;
 mod query;
 mod reader;
@@ -177,6 +179,7 @@ impl Bus {
                 queue: Arc::downgrade(&queue),
             }),
             rolled: false,
+            nearly_full: false,
         };
         let bus = Bus { shared, queue: Arc::clone(&queue), retention: config.retention };
         Ok((bus, BusTask { writer, queue }))

@@ -11,9 +11,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::log::{self, Log, OpenError};
+use super::marks;
 
 /// How long the number in a name is: that of the largest offset.
 const DIGITS: usize = 20;
@@ -55,8 +56,25 @@ pub(super) struct Segment {
 pub(super) struct Segments {
     folder: PathBuf,
     list: Mutex<Vec<Segment>>,
-    /// Held while the next file is made or taken.
-    next: Mutex<()>,
+    /// Held while the next file is made, filled ahead or taken.
+    next: Mutex<Option<Ahead>>,
+}
+
+/// What the next file holds already: the marks as they stood in the log at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// The segment that they were read from.
+    of: u64,
+    /// The log's epoch before that: what a failed log said of itself is not to be trusted later.
+    epoch: u64,
+    /// The head of the log at that moment.
+    head: u64,
+}
+
+/// The next file, for whoever makes it a segment.
+pub(super) struct Next<'a> {
+    segments: &'a Segments,
+    ahead: MutexGuard<'a, Option<Ahead>>,
 }
 
 impl Segments {
@@ -145,18 +163,40 @@ impl Segments {
         sync_folder(&self.folder)
     }
 
+    fn next(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the file of the next segment, unless it is there: tables made and on the disk, but under a name that no
     /// reader takes for a segment.
     pub(super) fn prepare_next(&self) -> Result<(), OpenError> {
-        let _making = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_next()
+        self.make_next(&mut self.next())
     }
 
-    fn make_next(&self) -> Result<(), OpenError> {
+    /// Brings the next file's marks up to those of the log as it is now, so that whoever begins the segment has only
+    /// those to write that move after this. `epoch` is the log's.
+    pub(super) fn fill_ahead(&self, epoch: u64) -> Result<(), OpenError> {
+        let mut ahead = self.next();
+        self.make_next(&mut ahead)?;
+        let (of, ready) = (self.active(), self.folder.join(READY));
+        let since = ahead.take().filter(|known| known.of == of && known.epoch == epoch).map(|known| known.head);
+        let head = marks::carry(&self.path(of), &ready, since)
+            .map_err(|source| OpenError::Unusable { path: ready.clone(), source })?;
+        if since.is_none() {
+            // Most of it is on the disk then, before a commit has to wait for that.
+            let failed = |source| OpenError::File { path: ready.clone(), source };
+            File::open(&ready).and_then(|file| file.sync_all()).map_err(failed)?;
+        }
+        *ahead = Some(Ahead { of, epoch, head });
+        Ok(())
+    }
+
+    fn make_next(&self, ahead: &mut Option<Ahead>) -> Result<(), OpenError> {
         let (unready, ready) = (self.folder.join(UNREADY), self.folder.join(READY));
         if ready.exists() {
             return Ok(());
         }
+        *ahead = None;
         let failed = |source| OpenError::File { path: unready.clone(), source };
         remove_database(&unready).map_err(failed)?;
         // Closed by being dropped: its WAL goes into the file.
@@ -165,28 +205,18 @@ impl Segments {
         fs::rename(&unready, &ready).map_err(failed)
     }
 
-    /// Has the next file filled by `fill`, and gives it the name of a segment. `reached` hears of every step that a
-    /// crash may come after.
-    pub(super) fn take_next(
-        &self,
-        first: u64,
-        fill: impl FnOnce(&Path) -> rusqlite::Result<()>,
-        mut reached: impl FnMut(RollStep) -> io::Result<()>,
-    ) -> Result<PathBuf, OpenError> {
-        let _taking = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make_next()?;
-        let (ready, path) = (self.folder.join(READY), self.path(first));
-        let failed = |source| OpenError::File { path: path.clone(), source };
-        reached(RollStep::Prepared).map_err(failed)?;
-        fill(&ready).map_err(|source| OpenError::Unusable { path: ready.clone(), source })?;
-        reached(RollStep::Filled).map_err(failed)?;
-        File::open(&ready).and_then(|file| file.sync_all()).map_err(failed)?;
-        reached(RollStep::Synced).map_err(failed)?;
-        fs::rename(&ready, &path).map_err(failed)?;
-        reached(RollStep::Renamed).map_err(failed)?;
-        sync_folder(&self.folder).map_err(failed)?;
-        reached(RollStep::FolderSynced).map_err(failed)?;
-        Ok(path)
+    /// Returns the next file; nothing while somebody fills it.
+    pub(super) fn next_if_free(&self) -> Option<Next<'_>> {
+        match self.next.try_lock() {
+            Ok(ahead) => Some(Next { segments: self, ahead }),
+            Err(TryLockError::Poisoned(poisoned)) => Some(Next { segments: self, ahead: poisoned.into_inner() }),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Returns the next file, once nobody fills it.
+    pub(super) fn next_when_free(&self) -> Next<'_> {
+        Next { segments: self, ahead: self.next() }
     }
 
     /// Throws away what an earlier process has left: it may be filled by half.
@@ -195,6 +225,37 @@ impl Segments {
             // What cannot be removed cannot be made anew either, and that is an error then.
             let _ = remove_database(&self.folder.join(name));
         }
+    }
+}
+
+impl Next<'_> {
+    /// Has the file filled by `fill`, and gives it the name of a segment. `fill` is told the head of the log of which the
+    /// file has all marks already, if there is one that counts in this `epoch`. `reached` hears of every step that a crash
+    /// may come after.
+    pub(super) fn take(
+        mut self,
+        first: u64,
+        epoch: u64,
+        fill: impl FnOnce(&Path, Option<u64>) -> rusqlite::Result<()>,
+        mut reached: impl FnMut(RollStep) -> io::Result<()>,
+    ) -> Result<PathBuf, OpenError> {
+        let segments = self.segments;
+        segments.make_next(&mut self.ahead)?;
+        // Whatever comes of this, what is in the file then is as of nothing that is known.
+        let known = self.ahead.take().filter(|known| known.of == segments.active() && known.epoch == epoch);
+        let (ready, path) = (segments.folder.join(READY), segments.path(first));
+        let failed = |source| OpenError::File { path: path.clone(), source };
+        reached(RollStep::Prepared).map_err(failed)?;
+        fill(&ready, known.map(|known| known.head))
+            .map_err(|source| OpenError::Unusable { path: ready.clone(), source })?;
+        reached(RollStep::Filled).map_err(failed)?;
+        File::open(&ready).and_then(|file| file.sync_all()).map_err(failed)?;
+        reached(RollStep::Synced).map_err(failed)?;
+        fs::rename(&ready, &path).map_err(failed)?;
+        reached(RollStep::Renamed).map_err(failed)?;
+        sync_folder(&segments.folder).map_err(failed)?;
+        reached(RollStep::FolderSynced).map_err(failed)?;
+        Ok(path)
     }
 }
 

@@ -226,6 +226,16 @@ impl BusState {
         ids.sort_unstable_by_key(|(id, _)| *id);
         ids.into_iter().flat_map(|(id, marks)| marks.iter().map(move |mark| (id, mark)))
     }
+
+    /// Returns the minions with a mark that may have moved since the head of the log was there, each with all its marks, in
+    /// the order of their ids. A mark that was forgotten made room for one that has moved.
+    pub(super) fn moved(&self, since: u64) -> Vec<(&MinionId, &[SpoolMark])> {
+        let has_moved = |marks: &[SpoolMark]| marks.iter().any(|mark| mark.used >= since);
+        let marks = self.marks.iter().map(|(id, marks)| (id, &marks[..]));
+        let mut moved: Vec<_> = marks.filter(|(_, marks)| has_moved(marks)).collect();
+        moved.sort_unstable_by_key(|(id, _)| *id);
+        moved
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,13 @@ impl Stepped {
         due
     }
 
+    /// Has the next segment's marks made ready, as its thread does now and then.
+    pub fn fill_ahead(&self) {
+        let shared = &self.writer.shared;
+        // What cannot be done ahead, the writer does.
+        let _ = shared.segments.fill_ahead(shared.epoch());
+    }
+
     /// Tells whether the log takes nothing at present.
     pub fn is_degraded(&self) -> bool {
         self.writer.state.degraded().is_some()

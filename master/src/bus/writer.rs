@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::event::{Batch, Committed, Event};
 use super::keeper::{Keeper, Stop};
 use super::log::{self, Log, OpenError, Rolled};
+use super::next::{self, Wanted};
 use super::state::{BusState, Plan, Tail, Verdict};
 use super::{CommitError, Shared, checkpoint};
 
@@ -72,8 +73,10 @@ pub(super) struct Writer {
     pub(super) lock: File,
     /// Looks after complete segments, once it runs.
     pub(super) keeper: Option<Keeper>,
-    /// A segment was completed: the keeper does not know yet.
+    /// A segment was completed: the helpers do not know yet.
     pub(super) rolled: bool,
+    /// The segment ends soon.
+    pub(super) nearly_full: bool,
 }
 
 /// Writes what a plan says of a group.
@@ -84,10 +87,15 @@ pub(super) fn append() -> Append {
     Box::new(|log, plan, group| log.append(plan, group.iter().map(|each| &each.batch)))
 }
 
+/// How many bytes are written between two requests to bring the next segment's marks up to date: some hundred marks, at an
+/// event or two for each load.
+const MARKS_EVERY: usize = 128 * 1024;
+
 /// How the helpers are woken. One nudge waiting is as good as many.
 struct Nudges {
     checkpoint: SyncSender<()>,
     keeper: SyncSender<()>,
+    next: SyncSender<Wanted>,
 }
 
 /// Why the writer woke up.
@@ -102,13 +110,16 @@ impl Writer {
     pub(super) fn run(mut self) {
         let (checkpoint, of_checkpoint) = mpsc::sync_channel(1);
         let (keeper, of_keeper) = mpsc::sync_channel(1);
+        let (next, of_next) = mpsc::sync_channel(1);
+        let next_of = Arc::clone(&self.shared);
         let (shared, kept, stop) = (Arc::clone(&self.shared), self.keeper.take(), Arc::new(Stop::default()));
         let stopped = Arc::clone(&stop);
         let helpers = [
             spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint)),
+            spawn("bus-next", move || next::run(&next_of, &of_next)),
             spawn("bus-keeper", move || kept.iter().for_each(|keeper| keeper.run(&of_keeper, &stopped))),
         ];
-        self.work(&Nudges { checkpoint, keeper });
+        self.work(&Nudges { checkpoint, keeper, next });
         stop.ask();
         for helper in helpers.into_iter().flatten() {
             if helper.join().is_err() {
@@ -119,7 +130,8 @@ impl Writer {
 
     fn work(&mut self, nudges: &Nudges) {
         let started = Instant::now();
-        let mut written = 0;
+        // Since the last nudge of the checkpointer, and since the last one for marks.
+        let (mut written, mut unmarked) = (0, MARKS_EVERY);
         let mut stopping = false;
         loop {
             let wake = if stopping { self.leftover() } else { self.wait(started.elapsed()) };
@@ -136,8 +148,13 @@ impl Writer {
                         // Full means that it is about to look anyway.
                         let _ = nudges.checkpoint.try_send(());
                     }
+                    unmarked += bytes;
                     if std::mem::take(&mut self.rolled) {
                         let _ = nudges.keeper.try_send(());
+                        let _ = nudges.next.try_send(Wanted::File);
+                    } else if self.nearly_full && unmarked >= MARKS_EVERY {
+                        unmarked = 0;
+                        let _ = nudges.next.try_send(Wanted::Marks);
                     }
                 }
             }
@@ -210,8 +227,16 @@ impl Writer {
             // What is wrong with the disk shows when something is committed.
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot finish a checkpoint");
         }
-        let Some(log) = self.log.take_if(|log| log.is_full(at_us)) else { return };
-        match log.roll(&self.shared.segments, &self.state, self.shared.max_pages(), |_| Ok(())) {
+        self.nearly_full = log.is_nearly_full();
+        if !log.is_full(at_us) {
+            return;
+        }
+        let (shared, is_overfull) = (Arc::clone(&self.shared), log.is_overfull());
+        // Whoever fills the next segment's file is done in a moment, and need not be waited for.
+        let next = if is_overfull { Some(shared.segments.next_when_free()) } else { shared.segments.next_if_free() };
+        let (Some(next), Some(log)) = (next, self.log.take()) else { return };
+        self.nearly_full = false;
+        match log.roll((&shared.segments, next), &self.state, shared.epoch(), shared.max_pages(), |_| Ok(())) {
             Rolled::New(log) => {
                 self.shared.segments.push(self.state.head() + 1);
                 self.rolled = true;

@@ -41,7 +41,8 @@ impl Bare {
 
     fn roll(&mut self, reached: impl FnMut(RollStep) -> io::Result<()>) -> Option<OpenError> {
         let log = self.log.take().unwrap();
-        match log.roll(&self.segments, &self.state, 0, reached) {
+        let next = self.segments.next_when_free();
+        match log.roll((&self.segments, next), &self.state, 0, 0, reached) {
             Rolled::New(log) => {
                 self.segments.push(self.state.head() + 1);
                 self.log = Some(log);
@@ -282,4 +283,61 @@ fn a_segment_that_was_cut_off_while_it_was_sealed_is_mended_at_the_start() {
     drop(reader);
     assert_eq!(Bare::open(&crashed).offsets(), [1, 2, 3]);
     assert!(!beside(&path, JOURNAL).exists());
+}
+
+/// The next segment's marks are made ready at one moment and completed at a later one.
+#[test]
+fn a_segment_begins_with_all_marks_however_far_ahead_it_was_filled() {
+    let ids: Vec<MinionId> = (0..5).map(|number| MinionId::parse(&format!("m{number}")).unwrap()).collect();
+    for round in 0..40_u64 {
+        let folder = TempDir::new().unwrap();
+        let mut bare = Bare::open(folder.path());
+        let mut dice = round.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut roll = |sides: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % sides
+        };
+        for n in 1..=60 {
+            let (id, spool) = (ids[roll(5) as usize].clone(), [roll(12) as u8; 16]);
+            let kind = if roll(2) == 0 { proto::message::Kind::Daemon } else { proto::message::Kind::Call };
+            let event = NewEvent { tag: Tag::parse("a/b").unwrap(), data: vec![0x80].into() };
+            // Loads without events move a mark and not the head.
+            let events = if roll(3) == 0 { Vec::new() } else { vec![event] };
+            let batch = Batch { events, mark: Some(Mark { id, spool, n, kind }) };
+            let plan = bare.state.plan(std::iter::once((&batch, 0)));
+            bare.log.as_mut().unwrap().append(&plan, std::iter::once(&batch)).unwrap();
+            bare.state.committed(plan);
+            match roll(9) {
+                0 => bare.segments.fill_ahead(0).unwrap(),
+                // Another epoch: what was made ready in it does not count.
+                1 => bare.segments.fill_ahead(1).unwrap(),
+                2 if bare.state.head() >= bare.segments.active() => {
+                    let failed = bare
+                        .roll(|step| if step == RollStep::Filled { Err(io::Error::other("stopped")) } else { Ok(()) });
+                    assert!(failed.is_none());
+                }
+                3 if bare.state.head() >= bare.segments.active() => assert!(bare.roll(|_| Ok(())).is_none()),
+                _ => {}
+            }
+        }
+        assert!(bare.roll(|_| Ok(())).is_none());
+        let tail = Log::open(&bare.segments.path(bare.segments.active()), 0).unwrap().1;
+        let sorted = |state: &BusState| -> Vec<_> {
+            let mut all: Vec<_> =
+                state.marks().map(|(id, mark)| (id.clone(), mark.spool, mark.n, mark.used, mark.kind.name())).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(sorted(&BusState::new(tail)), sorted(&bare.state), "round {round}");
+    }
+}
+
+#[test]
+fn a_next_file_that_is_being_filled_is_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let bare = Bare::open(folder.path());
+    let held = bare.segments.next_when_free();
+    assert!(bare.segments.next_if_free().is_none());
+    drop(held);
+    assert!(bare.segments.next_if_free().is_some());
 }
