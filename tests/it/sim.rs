@@ -7,6 +7,7 @@ mod faults;
 mod ledger;
 mod master;
 mod minion;
+mod reactor;
 mod world;
 
 use std::future::Future;
@@ -110,4 +111,9 @@ fn a_log_that_keeps_nothing_is_found_out() {
 #[test]
 fn a_memory_of_jobs_that_keeps_nothing_is_found_out() {
     assert!(found_out(60, Lies::Jobs) >= 1);
+}
+
+#[test]
+fn a_master_that_publishes_a_jid_twice_is_found_out() {
+    assert!(found_out(60, Lies::Jids) >= 1);
 }

@@ -53,19 +53,20 @@ impl Stepped {
         self.task.restore(now_ms)
     }
 
-    /// Makes a jid, and what is to be logged of its job before anybody hears of it.
-    pub fn announce(
-        &mut self,
-        now_us: i64,
-        load: impl FnOnce(&Jid) -> Map,
-        minions: &[MinionId],
-        expires_ms: u64,
-    ) -> (Jid, Map, Batch) {
-        let jid = self.ask(|answer| JobsInput::Allocate { now_us, answer });
-        let load = load(&jid);
-        let job = Announced { jid: &jid, load: &load, minions, missing: &[], expires_ms };
-        let events = job.events(false);
-        (jid, load, Batch { events, mark: None })
+    /// Makes a jid that no other job has.
+    pub fn allocate(&mut self, now_us: i64) -> Jid {
+        self.ask(|answer| JobsInput::Allocate { now_us, answer })
+    }
+
+    /// Tells whether a job of this jid was published already.
+    pub fn knows(&mut self, jid: &Jid) -> bool {
+        self.ask(|answer| JobsInput::Knows { jid: jid.clone(), answer })
+    }
+
+    /// Returns what is to be logged of a job before anybody hears of it.
+    pub fn announce(jid: &Jid, load: &Map, minions: &[MinionId], expires_ms: u64) -> Batch {
+        let job = Announced { jid, load, minions, missing: &[], expires_ms };
+        Batch { events: job.events(false), mark: None }
     }
 
     /// Makes a job live that is in the log.

@@ -32,6 +32,7 @@ mod rules;
 mod sls;
 mod spaces;
 mod state;
+mod step;
 mod task;
 
 use std::collections::HashMap;
@@ -50,7 +51,8 @@ use crate::command::CommandError;
 use crate::fileserver::Roots;
 use crate::runners::Ask;
 
-pub use outbox::OpenError;
+pub use outbox::{OpenError, OutboxError};
+pub use step::{Reaction, Stepped};
 pub use task::{ReactorTask, RunError};
 
 use outbox::Outbox;

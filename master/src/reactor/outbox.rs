@@ -11,7 +11,7 @@ use proto::value::{Map, MapExt, Value};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::high::Chunk;
-use super::state::MAX_CAUSES;
+use super::state::{MAX_CAUSES, Seen};
 
 /// The version of the tables below, in `PRAGMA user_version`. An older Halite refuses a newer file.
 const SCHEMA: i64 = 1;
@@ -85,6 +85,18 @@ pub(super) struct Entry {
     pub(super) chunk: Chunk,
 }
 
+impl Entry {
+    /// Makes the entry of the reaction that stands at `index` among those of an event.
+    pub(super) fn new(event: Seen<'_>, index: usize, depth: u32, jid: Option<Jid>, chunk: Chunk) -> Entry {
+        Entry { n: 0, key: format!("{}.{index}", event.offset), tag: event.tag.to_owned(), depth, jid, chunk }
+    }
+
+    /// Returns by what events are known that come of this reaction.
+    pub(super) fn cause(&self) -> String {
+        self.jid.as_ref().map_or_else(|| self.key.clone(), |jid| jid.as_str().to_owned())
+    }
+}
+
 /// The file.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -117,6 +129,16 @@ impl Outbox {
     pub(super) fn cursor(&self) -> Result<u64, OutboxError> {
         let read = self.db.query_row("SELECT offset FROM cursor", [], |row| row.get::<_, i64>(0));
         read.map(i64::cast_unsigned).map_err(|source| self.fail(source))
+    }
+
+    /// Returns where the reactor goes on in a log that ends at `head`: one that was replaced is taken up at its end.
+    pub(super) fn resume(&mut self, head: u64) -> Result<u64, OutboxError> {
+        let cursor = self.cursor()?;
+        if cursor > head {
+            tracing::warn!(cursor, head, "the event log was replaced; the reactor starts at its end");
+            self.store_cursor(head)?;
+        }
+        Ok(cursor.min(head))
     }
 
     /// Stores the cursor.

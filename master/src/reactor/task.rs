@@ -83,12 +83,7 @@ impl ReactorTask {
         door: Arc<dyn Ask>,
         mut outbox: Outbox,
     ) -> Result<ReactorTask, OpenError> {
-        let mut cursor = outbox.cursor()?;
-        if cursor > bus.head() {
-            tracing::warn!(cursor, head = bus.head(), "the event log was replaced; the reactor starts at its end");
-            cursor = bus.head();
-            outbox.store_cursor(cursor)?;
-        }
+        let cursor = outbox.resume(bus.head())?;
         bus.note_cursor(CURSOR, Some(cursor + 1));
         let mut state = ReactorState::new(cursor, outbox.causes()?, loaded.borrow().guards);
         let max_age = i64::try_from(loaded.borrow().max_age.as_micros()).unwrap_or(i64::MAX);
@@ -246,8 +241,7 @@ impl ReactorTask {
                 Some(jid) => jid,
                 None => return Ok(false),
             };
-            let key = format!("{}.{index}", seen.offset);
-            entries.push(Entry { n: 0, key, tag: seen.tag.to_owned(), depth, jid, chunk });
+            entries.push(Entry::new(seen, index, depth, jid, chunk));
         }
         let Some(entries) = self.store(seen.offset, entries, stop).await? else { return Ok(false) };
         for entry in entries {
@@ -262,7 +256,7 @@ impl ReactorTask {
 
     /// Chooses the jid of a job. Nothing at all when the master is stopping: the event will come again.
     async fn jid_for(&mut self, chunk: &Chunk, stop: &CancellationToken) -> Option<Option<Jid>> {
-        if reactions::kind_name(&chunk.state) != "local" {
+        if !is_job(chunk) {
             return Some(None);
         }
         loop {
@@ -279,8 +273,7 @@ impl ReactorTask {
     /// Carries out a reaction, and notes that. Nothing if the master is stopping and cannot: it stays unfinished, and so
     /// must those behind it.
     async fn perform(&mut self, entry: Entry, stop: &CancellationToken) -> Result<Option<Outcome>, RunError> {
-        let cause = entry.jid.as_ref().map_or_else(|| entry.key.clone(), |jid| jid.as_str().to_owned());
-        self.state.note_cause(cause, entry.depth);
+        self.state.note_cause(entry.cause(), entry.depth);
         let failed = match command(&entry) {
             Ok(command) => match self.ask(command, entry.depth, stop).await {
                 Some(done) => done.err().map(|error| failure(&entry.chunk, &error)),
@@ -443,8 +436,13 @@ impl Outcomes {
     }
 }
 
+/// Tells whether a chunk publishes a job: such a one has a jid before it happens.
+pub(super) fn is_job(chunk: &Chunk) -> bool {
+    reactions::kind_name(&chunk.state) == "local"
+}
+
 /// Builds the command of an entry, with the jid that was chosen for it.
-fn command(entry: &Entry) -> Result<Command, reactions::ReactionError> {
+pub(super) fn command(entry: &Entry) -> Result<Command, reactions::ReactionError> {
     let mut command = reactions::build(&entry.chunk, &entry.key)?.command;
     if let Command::Publish(request) = &mut command {
         request.jid.clone_from(&entry.jid);

@@ -3,6 +3,7 @@
 use master::bus::Disk;
 
 use super::ledger::Fate;
+use super::reactor::Left;
 use super::world::{DEAD_MS, Happening, Lies, MINIONS, Socket, World};
 
 /// How far clocks jump at most, in milliseconds: a day.
@@ -20,7 +21,7 @@ impl World {
         }
         self.faults += 1;
         let minion = self.dice.pick(MINIONS);
-        match self.dice.pick(14) {
+        match self.dice.pick(17) {
             0 | 1 => self.kill_minion(minion, false),
             2 => self.kill_minion(minion, true),
             3 | 4 => self.end_master(false),
@@ -32,6 +33,9 @@ impl World {
             10 => self.master_disk(),
             11 => self.master_disk_fails_once(),
             12 => self.fill_disk(minion),
+            13 => self.master_lags(),
+            14 => self.set_trap(),
+            15 => self.master.dies_in = Some(self.dice.pick(8)),
             _ => self.jump(minion),
         }
     }
@@ -61,12 +65,18 @@ impl World {
         self.soon(AWAY_MS, Happening::MinionUp(minion));
     }
 
-    fn end_master(&mut self, power: bool) {
+    pub(super) fn end_master(&mut self, power: bool) {
+        let outbox = if power && self.chance(70) { self.outbox_after_power_cut() } else { Left::Whole };
+        self.end_master_leaving(power, outbox);
+    }
+
+    pub(super) fn end_master_leaving(&mut self, power: bool, outbox: Left) {
         if !self.master.is_up() {
             return;
         }
         self.note(|| format!("the master {}", if power { "loses its power" } else { "is killed" }));
-        self.kill_master(power);
+        self.ledger.master_ended(power);
+        self.kill_master(power, outbox);
         self.soon(AWAY_MS, Happening::MasterUp);
     }
 
@@ -129,6 +139,38 @@ impl World {
         }
     }
 
+    /// The log refuses something and works again before the sessions, busy with what comes in, have seen it.
+    fn master_lags(&mut self) {
+        let long = 300 + self.dice.pick(3_000) as u64;
+        self.note(|| format!("the disk fails once, and the master's sessions look again in {long} ms"));
+        self.fail_once(long);
+        for minion in 0..MINIONS {
+            for _ in 0..self.dice.pick(12) {
+                self.soon(long as usize, Happening::Fire(minion));
+            }
+        }
+    }
+
+    fn fail_once(&mut self, lag_ms: u64) {
+        self.master.lags_until = self.now_ms + lag_ms;
+        let slow_ms = 1 + self.dice.pick(50) as u64;
+        (self.master.disk, self.master.disk_until, self.master.slow_ms) = (Disk::Fails, self.now_ms + 20_000, slow_ms);
+    }
+
+    fn set_trap(&mut self) {
+        self.note(|| "a trap is set for the next return".to_owned());
+        self.master.trap = true;
+        self.soon(1_000, Happening::Publish);
+    }
+
+    /// The first copy of a return is refused, late enough for the second one to come in between.
+    pub(super) fn spring_trap(&mut self, number: u64) {
+        let long = 1_000 + self.dice.pick(3_000) as u64;
+        self.note(|| format!("the trap springs: the disk fails once, {number} is cut, nobody looks for {long} ms"));
+        self.fail_once(long);
+        self.cut(number, 50);
+    }
+
     fn fill_disk(&mut self, minion: usize) {
         let (spool, memory) = (self.chance(70), self.chance(50));
         let Some(running) = &self.minions[minion].running else { return };
@@ -158,6 +200,7 @@ impl World {
         if self.lies != Lies::Log {
             self.master.disk_until = 0;
         }
+        (self.master.lags_until, self.master.trap, self.master.dies_in) = (0, false, None);
         for minion in &self.minions {
             let Some(running) = &minion.running else { continue };
             running.keeper.limit_pages(PAGES).unwrap();

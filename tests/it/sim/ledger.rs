@@ -1,11 +1,11 @@
 //! What must be true: every promise that a host made, and what the log holds. Knows nothing of how either came about.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use master::bus::Event;
 use proto::message::Spooled;
 use proto::msgpack;
-use proto::value::MapExt;
+use proto::value::{MapExt, Value};
 
 /// How safe an event is on its minion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,15 @@ pub(super) struct Job {
     logged: bool,
 }
 
+/// What an event of the reactor's rule has set off.
+#[derive(Debug, Default)]
+struct Reactions {
+    /// The jobs: one, in the log or not.
+    jids: BTreeSet<String>,
+    /// The key of the event, once it is in the log.
+    key: Option<String>,
+}
+
 /// One return of one minion.
 type Answer = (usize, String);
 
@@ -46,6 +55,12 @@ pub(super) struct Ledger {
     offsets: BTreeMap<u64, String>,
     logged: HashMap<(usize, usize), u64>,
     answers: HashMap<Answer, String>,
+    /// By the tag of an event that the reactor's rule matches.
+    reactions: BTreeMap<String, Reactions>,
+    /// The events of these that are in the log.
+    acts: BTreeSet<String>,
+    /// The reactions that are noted as done: on the disk for good, or as far as the process is concerned.
+    noted: [HashSet<i64>; 2],
     /// The highest offset that anybody was told of.
     pub(super) head: u64,
     broken: Option<String>,
@@ -99,6 +114,43 @@ impl Ledger {
         self.jobs.insert(jid.to_owned(), Job { lasts, logged: false });
     }
 
+    /// Notes that the reactor publishes a job because of an event.
+    pub(super) fn reacted(&mut self, about: &str, jid: &str) {
+        let jids = &mut self.reactions.entry(about.to_owned()).or_default().jids;
+        jids.insert(jid.to_owned());
+        if jids.len() > 1 {
+            let text = format!("{about} has set off the jobs {jids:?}");
+            self.breaks(text);
+        }
+    }
+
+    /// Notes that a reaction was noted as done: its process will not take it up again.
+    pub(super) fn noted(&mut self, number: i64) {
+        self.noted[1].insert(number);
+    }
+
+    /// What was noted so far is on the disk for good.
+    pub(super) fn notes_synced(&mut self) {
+        let [synced, open] = &mut self.noted;
+        synced.extend(open.drain());
+    }
+
+    /// Takes back what a power cut may take.
+    pub(super) fn master_ended(&mut self, power: bool) {
+        if power {
+            self.noted[1].clear();
+        } else {
+            self.notes_synced();
+        }
+    }
+
+    /// Notes which reactions a new process takes up.
+    pub(super) fn takes_up(&mut self, numbers: &[i64]) {
+        if let Some(number) = numbers.iter().find(|number| self.noted[0].contains(number)) {
+            self.breaks(format!("reaction {number} was done, and is taken up again"));
+        }
+    }
+
     /// Notes that a job starts.
     pub(super) fn ran(&mut self, minion: usize, jid: &str) {
         let runs = self.runs.entry((minion, jid.to_owned())).or_default();
@@ -136,15 +188,32 @@ impl Ledger {
     fn sort(&mut self, event: &Event, tag: &str) {
         let parts: Vec<&str> = tag.split('/').collect();
         match parts[..] {
-            ["sim", minion, number] => {
+            ["sim" | "act", minion, number] => {
                 let (Some(minion), Ok(number)) = (index(minion), number.parse()) else { return };
+                if parts[0] == "act" {
+                    self.acts.insert(tag.to_owned());
+                }
                 if self.logged.insert((minion, number), event.offset).is_some() {
                     self.breaks(format!("event {number} of m{minion} is in the log twice"));
                 }
             }
             ["salt", "job", jid, "new"] => {
-                if let Some(job) = self.jobs.get_mut(jid) {
-                    job.logged = true;
+                if let Some(job) = self.jobs.get_mut(jid)
+                    && std::mem::replace(&mut job.logged, true)
+                {
+                    self.breaks(format!("the job {jid} is in the log twice"));
+                }
+                let data = msgpack::decode_map(&event.data).unwrap_or_default();
+                let about = data.at("arg").and_then(Value::as_list).and_then(|arg| arg.get(1)?.as_str());
+                about.into_iter().for_each(|about| self.reacted(about, jid));
+            }
+            ["reacted", ..] => {
+                let data = msgpack::decode_map(&event.data).unwrap_or_default();
+                let key = data.text("_reaction").map(str::to_owned);
+                let known = &mut self.reactions.entry(tag.trim_start_matches("reacted/").to_owned()).or_default().key;
+                let first = known.get_or_insert_with(|| key.clone().unwrap_or_default());
+                if Some(&*first) != key.as_ref() {
+                    self.breaks(format!("{tag} has the key {key:?}, and had another one before"));
                 }
             }
             ["salt", "job", jid, "ret", id] => {
@@ -204,6 +273,12 @@ impl Ledger {
             let silent = |minion: &usize| !self.answers.contains_key(&(*minion, jid.clone()));
             if let Some(minion) = (0..self.events.len()).find(silent) {
                 return Some(format!("m{minion} never answered the job {jid}"));
+            }
+        }
+        for act in &self.acts {
+            let known = self.reactions.get(act);
+            if known.is_none_or(|known| known.jids.is_empty() || known.key.is_none()) {
+                return Some(format!("{act} is in the log, and has set off {known:?}"));
             }
         }
         let vanished = self.runs.keys().filter(|answer| !self.answers.contains_key(*answer)).min();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use master::bus::{self, Batch, BusConfig, CommitTicket, Disk};
+use master::bus::{self, BusConfig, CommitTicket, Disk};
 use master::{jobs, sessions};
 use proto::ids::{Jid, MinionId};
 use proto::map;
@@ -16,12 +16,15 @@ use proto::value::{Map, Value};
 
 use super::minion::id_of;
 use super::poll;
+use super::reactor::{Left, Reacting};
 use super::world::{Happening, MINIONS, Socket, Way, World};
 
 /// How long a job that does not outlive the history may be taken, in milliseconds.
 const SHORT_MS: u64 = 10_000;
 /// How long the others may be: thirty days, more than any clock jumps.
 const LONG_MS: u64 = 30 * 86_400_000;
+/// A segment that no history fills.
+const LARGE: u64 = 256 << 20;
 /// How many events a transaction takes at most: so few that what is queued behind one is common.
 const GROUP: usize = 6;
 
@@ -35,6 +38,12 @@ pub(super) struct Master {
     pub(super) disk_until: u64,
     pub(super) slow_ms: u64,
     busy_until: u64,
+    /// Until when its sessions are too busy to look at what has become of their loads.
+    pub(super) lags_until: u64,
+    /// The next return to come finds a disk that fails once and sessions that lag, and its connection is cut.
+    pub(super) trap: bool,
+    /// After how many steps of reactions it dies.
+    pub(super) dies_in: Option<usize>,
     /// How large a segment becomes.
     pub(super) segment_bytes: u64,
 }
@@ -50,6 +59,7 @@ struct Publishing {
 struct Running {
     bus: bus::Stepped,
     jobs: jobs::Stepped,
+    reacting: Reacting,
     sessions: BTreeMap<u64, sessions::Stepped>,
     /// Sessions whose connection has ended before all was decided.
     leaving: Vec<sessions::Stepped>,
@@ -73,7 +83,10 @@ impl Master {
             disk_until: 0,
             slow_ms: 0,
             busy_until: 0,
-            segment_bytes: 256 << 20,
+            lags_until: 0,
+            trap: false,
+            dies_in: None,
+            segment_bytes: LARGE,
         }
     }
 
@@ -87,9 +100,11 @@ impl Master {
         config.ring_bytes = 64 << 10;
         let bus = bus::Stepped::open(config).unwrap();
         let jobs = jobs::Stepped::open(&self.folder.join("jobs.db"), bus.bus()).unwrap();
+        let reacting = Reacting::open(&self.folder, bus.bus().head());
         Running {
             bus,
             jobs,
+            reacting,
             sessions: BTreeMap::new(),
             leaving: Vec::new(),
             open: HashMap::new(),
@@ -102,9 +117,30 @@ impl Master {
         }
     }
 
+    /// Returns the reactor, while the process runs.
+    pub(super) fn reacting(&mut self) -> Option<&mut Reacting> {
+        self.running.as_mut().map(|running| &mut running.reacting)
+    }
+
+    /// Returns the reactor and the jobs, while the process runs.
+    pub(super) fn reacting_and_jobs(&mut self) -> Option<(&mut Reacting, &mut jobs::Stepped)> {
+        self.running.as_mut().map(|running| (&mut running.reacting, &mut running.jobs))
+    }
+
+    /// Returns the bus, while the process runs.
+    pub(super) fn bus(&self) -> Option<&bus::Bus> {
+        self.running.as_ref().map(|running| running.bus.bus())
+    }
+
+    /// Tells whether a job is on its way into the log.
+    pub(super) fn is_publishing(&self, jid: &Jid) -> bool {
+        self.running.as_ref().is_some_and(|running| running.publishing.iter().any(|job| job.jid == *jid))
+    }
+
     /// Ends the process on the spot. A power cut may also take what the job cache, a projection, had written.
-    pub(super) fn kill(&mut self, forgets: bool) {
+    pub(super) fn kill(&mut self, forgets: bool, outbox: Left) {
         self.running = None;
+        outbox.put();
         if forgets {
             for end in ["", "-wal", "-shm"] {
                 // It may not be there.
@@ -127,8 +163,12 @@ impl World {
         running.jobs.take_in(&new).unwrap();
         running.jobs.restore(self.wall_ms(self.master.skew_ms)).unwrap();
         running.read = all.last().map_or(0, |event| event.offset);
+        let unread = all.iter().position(|event| event.offset > running.reacting.cursor()).unwrap_or(all.len());
+        running.reacting.hear(&all[unread..]);
+        self.ledger.takes_up(&running.reacting.unfinished());
         self.note(|| format!("the master is up; its log has {} events", all.len()));
         self.master.running = Some(running);
+        self.react_soon();
     }
 
     pub(super) fn master_accepts(&mut self, number: u64) {
@@ -210,6 +250,7 @@ impl World {
 
     fn spooled(&mut self, number: u64, minion: usize, request: Request, bytes: usize) {
         let now_us = (self.wall_ms(self.master.skew_ms) * 1_000).cast_signed();
+        let is_return = matches!(request, Request::Return(_));
         match &request {
             Request::MinionEvents(load) => {
                 let (n, count) = (load.at.n, load.events.len());
@@ -232,11 +273,14 @@ impl World {
             self.note(|| format!("the session on {number} ends: a return is undecided"));
             self.master_closes(number);
         }
+        if is_return && std::mem::take(&mut self.master.trap) {
+            self.spring_trap(number);
+        }
         self.turn_soon();
     }
 
     /// Has what is queued committed within a moment.
-    fn turn_soon(&mut self) {
+    pub(super) fn turn_soon(&mut self) {
         let Some(running) = &mut self.master.running else { return };
         if !std::mem::replace(&mut running.turning, true) {
             let wait = self.master.busy_until.saturating_sub(self.now_ms) as usize;
@@ -252,9 +296,12 @@ impl World {
         let failing = self.master.disk_until > self.now_ms;
         let disk = if failing { self.master.disk } else { Disk::Works };
         let slow_ms = if failing { self.master.slow_ms } else { 0 };
-        let now_ms = self.now_ms;
+        let (now_ms, fills) = (self.now_ms, self.chance(20));
         let Some(running) = &mut self.master.running else { return };
         running.turning = false;
+        if fills && self.master.segment_bytes < LARGE {
+            running.bus.fill_ahead();
+        }
         running.bus.set_disk(disk);
         let (mut looks, was) = (0, running.bus.is_degraded());
         // The first look is before the commit, the next one after it has failed.
@@ -280,6 +327,10 @@ impl World {
     }
 
     pub(super) fn master_settles(&mut self) {
+        if self.master.lags_until > self.now_ms {
+            let until = self.master.lags_until;
+            return self.at(until, Happening::MasterSettles);
+        }
         let Some(running) = &mut self.master.running else { return };
         for session in &mut running.leaving {
             session.give_back(&mut running.jobs);
@@ -331,21 +382,27 @@ impl World {
 
     pub(super) fn publish(&mut self) {
         let lasts = self.chance(60);
-        let wall_ms = self.wall_ms(self.master.skew_ms);
-        let expires_ms = wall_ms + if lasts { LONG_MS } else { SHORT_MS };
-        let recipients: Vec<MinionId> = (0..MINIONS).map(id_of).collect();
+        let now_us = (self.wall_ms(self.master.skew_ms) * 1_000).cast_signed();
         let Some(running) = &mut self.master.running else { return };
-        let load = |jid: &Jid| {
-            map! { "fun" => "test.sleep", "arg" => Value::List(vec![1.into()]), "tgt" => "*", "jid" => jid,
-            "ret" => "", "tgt_type" => "glob", "user" => "root" }
-        };
-        let now_us = (wall_ms * 1_000).cast_signed();
-        let (jid, load, batch): (Jid, Map, Batch) = running.jobs.announce(now_us, load, &recipients, expires_ms);
-        let Some(Ok(ticket)) = poll(std::pin::pin!(running.bus.bus().submit(batch))) else { return };
-        running.publishing.push(Publishing { ticket, jid: jid.clone(), load, expires_ms });
+        let jid = running.jobs.allocate(now_us);
+        let load = map! { "fun" => "test.sleep", "arg" => Value::List(vec![1.into()]), "tgt" => "*", "jid" => &jid,
+        "ret" => "", "tgt_type" => "glob", "user" => "root" };
+        self.announce(jid, load, lasts);
+    }
+
+    /// Has a job logged, and then published; tells whether that has begun.
+    pub(super) fn announce(&mut self, jid: Jid, load: Map, lasts: bool) -> bool {
+        let expires_ms = self.wall_ms(self.master.skew_ms) + if lasts { LONG_MS } else { SHORT_MS };
+        let recipients: Vec<MinionId> = (0..MINIONS).map(id_of).collect();
+        let Some(running) = &mut self.master.running else { return false };
+        let batch = jobs::Stepped::announce(&jid, &load, &recipients, expires_ms);
+        let Some(Ok(ticket)) = poll(std::pin::pin!(running.bus.bus().submit(batch))) else { return false };
         self.ledger.published(jid.as_str(), lasts);
         self.note(|| format!("the job {jid} is to be published; it {}", if lasts { "lasts" } else { "is short" }));
+        let Some(running) = &mut self.master.running else { return false };
+        running.publishing.push(Publishing { ticket, jid, load, expires_ms });
         self.turn_soon();
+        true
     }
 
     /// Looks at what is new in the log, as its projections do.
@@ -357,13 +414,15 @@ impl World {
         let new = running.bus.read(running.read).unwrap();
         running.read = new.last().map_or(running.read, |event| event.offset);
         running.jobs.take_in(&new).unwrap();
+        running.reacting.hear(&new);
         self.ledger.found(&new);
+        self.react_soon();
     }
 
     /// Ends the master's process.
-    pub(super) fn kill_master(&mut self, power: bool) {
+    pub(super) fn kill_master(&mut self, power: bool, outbox: Left) {
         let forgets = power && self.chance(50);
-        self.master.kill(forgets);
+        self.master.kill(forgets, outbox);
         let held: Vec<u64> = self
             .connections
             .iter()

@@ -18,6 +18,7 @@ use proto::{map, msgpack};
 use tokio::sync::oneshot;
 
 use super::ledger::Fate;
+use super::reactor::ACTS;
 use super::world::{Happening, Socket, Way, World};
 
 /// A minion's host, and its process while it runs.
@@ -163,11 +164,12 @@ impl World {
     }
 
     pub(super) fn fire(&mut self, minion: usize) {
-        let size = self.dice.pick(2_000);
+        let (size, acts) = (self.dice.pick(2_000), self.chance(8));
         let Some(running) = &mut self.minions[minion].running else { return };
         let number = self.ledger.fired(minion);
         let data = msgpack::encode_map(&map! { "padding" => "x".repeat(size) }).into();
-        let item = EventItem { tag: format!("sim/m{minion}/{number}"), data };
+        let first = if acts { ACTS } else { "sim/" };
+        let item = EventItem { tag: format!("{first}m{minion}/{number}"), data };
         // There is always room for so few.
         running.window.push_event(item, Some(number)).unwrap();
         self.pump(minion);

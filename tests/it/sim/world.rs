@@ -50,6 +50,7 @@ pub(super) enum Happening {
     Fire(usize),
     JobDone(usize, u64, u64),
     LinkTick(usize),
+    MasterReacts,
     MasterSettles,
     MasterTurns,
     MasterUp,
@@ -96,6 +97,8 @@ pub(super) struct World {
 /// What a host's disk claims to have kept and has not: the checker must find that out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lies {
+    /// Which jids it has published.
+    Jids,
     /// Its memory of jobs, after a kill.
     Jobs,
     /// The log.
@@ -179,6 +182,7 @@ impl World {
             Happening::Fire(minion) => self.fire(minion),
             Happening::JobDone(minion, life, serial) => self.job_done(minion, life, serial),
             Happening::LinkTick(minion) => self.link_tick(minion),
+            Happening::MasterReacts => self.master_reacts(),
             Happening::MasterSettles => self.master_settles(),
             Happening::MasterTurns => self.master_turns(),
             Happening::MasterUp => self.start_master(),

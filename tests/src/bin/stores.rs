@@ -107,9 +107,9 @@ async fn master(options: &Options, mut promises: Promises) -> anyhow::Result<()>
 /// Publishes a job as far as stores are concerned.
 async fn publish(bus: &Bus, jobs: &mut jobs::Stepped, id: &MinionId, round: u64) -> anyhow::Result<Jid> {
     let expires_ms = NOW_MS + 86_400_000;
-    let load = |jid: &Jid| map! { "fun" => "test.ping", "arg" => Value::List(Vec::new()), "tgt" => "m1", "jid" => jid };
-    let now_us = (NOW_MS * 1_000 + round).cast_signed();
-    let (jid, load, batch) = jobs.announce(now_us, load, std::slice::from_ref(id), expires_ms);
+    let jid = jobs.allocate((NOW_MS * 1_000 + round).cast_signed());
+    let load = map! { "fun" => "test.ping", "arg" => Value::List(Vec::new()), "tgt" => "m1", "jid" => &jid };
+    let batch = jobs::Stepped::announce(&jid, &load, std::slice::from_ref(id), expires_ms);
     let serial = bus.commit(batch).await?.offset;
     let publish = Publish { jid: jid.clone(), serial, expires_ms, load };
     jobs.insert(Arc::new(publish), [id.clone()].into());
