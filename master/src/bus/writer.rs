@@ -234,7 +234,8 @@ impl Writer {
         let (shared, is_overfull) = (Arc::clone(&self.shared), log.is_overfull());
         // Whoever fills the next segment's file is done in a moment, and need not be waited for.
         let next = if is_overfull { Some(shared.segments.next_when_free()) } else { shared.segments.next_if_free() };
-        let (Some(next), Some(log)) = (next, self.log.take()) else { return };
+        let Some(next) = next else { return };
+        let Some(log) = self.log.take() else { return };
         self.nearly_full = false;
         match log.roll((&shared.segments, next), &self.state, shared.epoch(), shared.max_pages(), |_| Ok(())) {
             Rolled::New(log) => {
