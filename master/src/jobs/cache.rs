@@ -289,6 +289,10 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
                 insert.execute(params![jid, id.as_str()])?;
             }
         }
+        ["salt", "job", jid, "publish"] => {
+            let Ok(load) = msgpack::decode_map(&event.data) else { return Ok(()) };
+            complete(tx, jid, load)?;
+        }
         ["halite", "job", jid, "live"] => {
             // The task may have been quicker; what it has written counts.
             let expires = msgpack::decode_map(&event.data).ok().and_then(|data| data.at("expires")?.as_u64());
@@ -307,6 +311,26 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
         _ => {}
     }
     Ok(())
+}
+
+/// What a job's `new` event says of its publication.
+const IN_NEW: &[&str] = &["arg", "delimiter", "fun", "jid", "metadata", "tgt", "tgt_type", "user"];
+
+/// Adds to a job what its minions were told beyond what its `new` event says: returners, and Salt's options.
+fn complete(tx: &rusqlite::Transaction<'_>, jid: &str, mut published: Map) -> rusqlite::Result<()> {
+    published.retain(|name, value| match name.as_str() {
+        Some("ret") => value.as_str() != Some(""),
+        name => !name.is_some_and(|name| IN_NEW.contains(&name)),
+    });
+    if published.is_empty() {
+        return Ok(());
+    }
+    let load =
+        tx.prepare_cached("SELECT load FROM jobs WHERE jid = ?1")?.query_row([jid], |row| row.get(0)).optional()?;
+    let Some(mut job) = load.and_then(|load: Vec<u8>| msgpack::decode_map(&load).ok()) else { return Ok(()) };
+    job.extend(published);
+    let sql = "UPDATE jobs SET load = ?2 WHERE jid = ?1";
+    tx.prepare_cached(sql)?.execute(params![jid, msgpack::encode_map(&job)]).map(drop)
 }
 
 /// Shows a text, or a list joined by commas.
@@ -331,6 +355,9 @@ fn describe(jid: &str, load: &[u8]) -> Map {
     };
     if let Some(metadata) = load.at("metadata") {
         job.set("Metadata", metadata.clone());
+    }
+    if let Some(returners) = load.at("ret") {
+        job.set("Returners", returners.clone());
     }
     job
 }

@@ -85,7 +85,7 @@ impl JobsTask {
     pub(super) fn restore(&mut self, now_ms: u64) -> Result<(), CacheError> {
         for row in self.cache.live(now_ms)? {
             let Ok(jid) = Jid::parse(&row.jid) else { continue };
-            let load = publication(&msgpack::decode_map(&row.load).unwrap_or_default());
+            let load = publication(msgpack::decode_map(&row.load).unwrap_or_default());
             let publish = Publish { jid, serial: row.serial, expires_ms: row.expires_ms, load };
             let ids = |texts: Vec<String>| texts.iter().filter_map(|text| MinionId::parse(text).ok()).collect();
             self.state.insert(Arc::new(publish), ids(row.minions), ids(row.returned));
@@ -186,17 +186,43 @@ impl JobsTask {
 /// Whoever asked may have gone and no longer wants the answer.
 fn gone<T>(_unsent: Result<(), T>) {}
 
-/// Makes the publication's fields of those that the `new` event carries.
-fn publication(new: &Map) -> Map {
-    let field = |name: &str| new.at(name).cloned().unwrap_or_default();
+/// What a job's row has that its minions were not told.
+const NOT_PUBLISHED: &[&str] = &["minions", "missing"];
+
+/// Makes the publication's fields of those of a job's row, in Salt's order.
+pub(super) fn publication(mut job: Map) -> Map {
+    let mut field = |name: &str| job.take(name).unwrap_or_default();
     let mut load = proto::map! {
-        "fun" => field("fun"), "arg" => field("arg"), "tgt" => field("tgt"), "jid" => field("jid"), "ret" => "",
-        "tgt_type" => field("tgt_type"), "user" => field("user"),
+        "fun" => field("fun"), "arg" => field("arg"), "tgt" => field("tgt"), "jid" => field("jid"),
     };
-    for optional in ["delimiter", "metadata"] {
-        if let Some(value) = new.at(optional) {
-            load.set(optional, value.clone());
-        }
+    load.set("ret", job.take("ret").unwrap_or_else(|| "".into()));
+    for name in ["tgt_type", "user"] {
+        load.set(name, job.take(name).unwrap_or_default());
     }
+    job.retain(|name, _| !name.as_str().is_some_and(|name| NOT_PUBLISHED.contains(&name)));
+    load.extend(job);
     load
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::map;
+
+    use super::*;
+
+    #[test]
+    fn a_job_is_published_again_as_it_was() {
+        let job = map! { "jid" => "1", "tgt_type" => "glob", "tgt" => "*", "user" => "root", "fun" => "test.ping",
+        "arg" => vec![1], "minions" => vec!["a"], "missing" => vec!["b"], "metadata" => 3, "ret" => "redis" };
+        let names = |load: &Map| load.keys().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+        let load = publication(job.clone());
+        assert_eq!(names(&load), "fun arg tgt jid ret tgt_type user metadata");
+        assert_eq!(
+            (load.text("ret"), load.text("fun"), load.at("metadata")),
+            (Some("redis"), Some("test.ping"), Some(&3.into()))
+        );
+        let mut plain = job;
+        plain.take("ret");
+        assert_eq!(publication(plain).text("ret"), Some(""));
+    }
 }

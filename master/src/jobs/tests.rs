@@ -6,7 +6,7 @@ use proto::ids::Jid;
 use proto::map;
 use proto::msgpack;
 use proto::tag::Tag;
-use proto::value::{Map, Value};
+use proto::value::{Map, MapExt as _, Value};
 
 use super::cache::JobCache;
 use crate::bus::Event;
@@ -33,6 +33,30 @@ fn log(returns: u64) -> Vec<Event> {
         event(number + 2, &format!("salt/job/{JID}/ret/{id}"), &data)
     };
     std::iter::once(event(1, &format!("salt/job/{JID}/new"), &new)).chain((0..).zip(&ids).map(ret)).collect()
+}
+
+#[test]
+fn a_job_keeps_its_returners_and_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cache = JobCache::open(&folder.path().join("jobs.db")).unwrap();
+    let jid = Jid::parse(JID).unwrap();
+    let load = |ret: &str| {
+        map! { "fun" => "test.ping", "arg" => Value::List(Vec::new()), "tgt" => "*", "jid" => JID, "ret" => ret,
+        "tgt_type" => "glob", "user" => "root" }
+    };
+    let mut published = load("redis,slack");
+    published.set("module_executors", vec!["direct_call"]);
+    let publish = event(2, &format!("salt/job/{JID}/publish"), &published);
+    cache.take_in(&[log(1), vec![publish]].concat()[..], None).unwrap();
+    let shown = cache.show(&jid).unwrap().unwrap();
+    assert_eq!(shown.at("Returners"), Some(&"redis,slack".into()));
+    cache.remember(&jid, 1, u64::MAX >> 1).unwrap();
+    let row = cache.live(0).unwrap().pop().unwrap();
+    assert_eq!(super::task::publication(msgpack::decode_map(&row.load).unwrap()), published);
+
+    let mut plain = JobCache::open(&folder.path().join("other.db")).unwrap();
+    plain.take_in(&[log(1), vec![event(2, &format!("salt/job/{JID}/publish"), &load(""))]].concat(), None).unwrap();
+    assert_eq!(plain.show(&jid).unwrap().unwrap().at("Returners"), None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   halite jobs rerun 20261121003232784705
   halite jobs rerun 20261121003232784705 --failed --queue 2h
 
-The new job has the function, the arguments and the metadata of the old one, not its returners.
+The new job has the function, the arguments, the metadata and the returners of the old one.
 Exit codes: those of the new job (0 all succeeded, 1 a minion failed or did not return), 1 too if there is no such job,
 2 if it failed nowhere or was for no minion, 64 if JID is no job id.";
 
@@ -107,7 +107,7 @@ fn request(args: &RerunArgs, job: &Map, minions: Vec<String>) -> JobRequest {
         delimiter: None,
         fun: job.at("Function").map(Value::to_json).unwrap_or_default(),
         arg: arg.iter().map(Value::to_json).collect(),
-        ret: String::new(),
+        ret: job.text("Returners").unwrap_or_default().to_owned(),
         ttl_s: args.queue.map(|queue| queue.as_secs()),
         metadata: job.at("Metadata").map(Value::to_json),
         jid: None,
@@ -130,7 +130,7 @@ mod tests {
         let badly = map! { "return" => "no", "retcode" => 1, "success" => false };
         map! {
             "Function" => "cmd.run", "Arguments" => vec![Value::from("true"), map! { "__kwarg__" => true }.into()],
-            "Minions" => vec!["a", "b", "c"], "Metadata" => map! { "by" => "me" },
+            "Minions" => vec!["a", "b", "c"], "Metadata" => map! { "by" => "me" }, "Returners" => "redis,slack",
             "Result" => map! { "a" => well, "b" => badly },
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     fn the_new_job_is_the_old_one_for_a_list_of_minions() {
         let request = request(&args(), &job(), vec!["b".into()]);
         assert_eq!((request.tgt.to_string(), request.tgt_type.as_str()), (r#"["b"]"#.to_owned(), "list"));
-        assert_eq!(request.fun, "cmd.run");
+        assert_eq!((request.fun, request.ret.as_str()), ("cmd.run".into(), "redis,slack"));
         assert_eq!(serde_json::Value::Array(request.arg).to_string(), r#"["true",{"__kwarg__":true}]"#);
         assert_eq!((request.ttl_s, request.metadata.unwrap().to_string()), (Some(60), r#"{"by":"me"}"#.to_owned()));
     }
