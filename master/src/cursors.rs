@@ -19,7 +19,7 @@ const MAX_CURSORS: i64 = 256;
 const MAX_NAME: usize = 64;
 
 /// The master's own readers of the log: their cursors are listed, and are nobody else's.
-const OWN: &[&str] = &["jobs", "reactor"];
+const OWN: &[&str] = &["jobs", "reactor", "salt_files"];
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, next INTEGER NOT NULL, uid INTEGER NOT NULL) WITHOUT ROWID;
@@ -76,9 +76,24 @@ impl Cursors {
     /// else behind the newest event.
     pub async fn take_up(&self, name: String, owner: Owner, start: Option<u64>) -> Result<u64, CommandError> {
         check(&name)?;
-        let start = start.unwrap_or_else(|| self.bus.head() + 1);
+        let (oldest, end) = (self.bus.oldest(), self.bus.head() + 1);
+        let start = start.unwrap_or(end);
         let made = name.clone();
-        let next = self.off(move |db| take_up(db, &made, owner, start)).await?;
+        let next = self
+            .off(move |db| {
+                let next = take_up(db, &made, owner, start)?;
+                if next <= end.max(start) {
+                    return Ok(next);
+                }
+                tracing::warn!(
+                    cursor = made,
+                    next,
+                    head = end - 1,
+                    "a cursor is ahead of the event log, which was replaced: its reader begins with the oldest event"
+                );
+                set(db, &made, oldest)
+            })
+            .await?;
         self.bus.note_cursor(&name, Some(next));
         Ok(next)
     }
@@ -106,12 +121,14 @@ impl Cursors {
         Ok(())
     }
 
-    /// Lists all cursors, the master's own too: how far each is, and how many events it has still before it.
+    /// Lists all cursors, the master's own too: how far each is, how many events it has still before it, and how many of
+    /// these are deleted by now.
     pub fn list(&self) -> Value {
-        let head = self.bus.head();
+        let (head, oldest) = (self.bus.head(), self.bus.oldest());
         let view = |(name, next): (String, u64)| {
             let (own, lag) = (OWN.contains(&name.as_str()), (head + 1).saturating_sub(next));
-            Value::from(map! { "name" => name, "next" => next, "lag" => lag, "own" => own })
+            let deleted = oldest.min(head + 1).saturating_sub(next.max(1));
+            Value::from(map! { "name" => name, "next" => next, "lag" => lag, "deleted" => deleted, "own" => own })
         };
         Value::List(self.bus.cursors().into_iter().map(view).collect())
     }
@@ -181,7 +198,10 @@ fn take_up(db: &mut Connection, name: &str, owner: Owner, start: u64) -> Result<
 
 fn advance(db: &mut Connection, name: &str, owner: Owner, next: u64) -> Result<u64, CommandError> {
     let before = stored(db, name, owner)?.ok_or_else(|| unknown(name))?;
-    let next = before.max(next);
+    set(db, name, before.max(next))
+}
+
+fn set(db: &Connection, name: &str, next: u64) -> Result<u64, CommandError> {
     let sql = "UPDATE cursors SET next = ?2 WHERE name = ?1";
     db.execute(sql, params![name, next.cast_signed()]).map_err(broken)?;
     Ok(next)
@@ -210,6 +230,9 @@ mod tests {
         for bad in ["", ".x", "a/b", "reactor", "-x", &"a".repeat(65)] {
             assert!(matches!(cursors.take_up(bad.into(), alice, None).await, Err(CommandError::Invalid(_))), "{bad}");
         }
+        // A log that was begun anew has less than the cursor knows of; nothing of it is passed over.
+        set(&cursors.db.lock().unwrap(), "ship", 500).unwrap();
+        assert_eq!(cursors.take_up("ship".into(), alice, None).await, Ok(1));
         drop(cursors);
         let cursors = Cursors::open(&path, bus.clone()).unwrap();
         assert_eq!(bus.cursors().get("ship"), Some(&1));

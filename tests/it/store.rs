@@ -71,12 +71,33 @@ fn old_segments_go_and_the_rest_is_checked_backed_up_and_restored() {
     let mut fleet = Fleet::new().master_config("event_segment_size: 64KiB\nevent_retention_bytes: 400KiB").start();
     fleet.start_minions(1);
     let padding = "x".repeat(8_000);
+    let late = |fleet: &Fleet, words: &[&str]| {
+        let words = [&["events", "--cursor", "late", "--tag", "fill/*", "--out", "jsonl"][..], words].concat();
+        fleet.halite(&words)
+    };
+    fire(&fleet, "fill/log", "{}");
+    late(&fleet, &["--since", "start", "--count", "1"]).expect_code(0);
     wait_for("the oldest segment to be deleted", || {
         fire(&fleet, "fill/log", &format!("{{text: {padding}}}"));
         !fleet.events("halite/bus/retention").is_empty()
     });
     let deleted = &fleet.events("halite/bus/retention")[0]["data"];
     assert_eq!((&deleted["first"], &deleted["reason"]), (&json!(1), &json!("bytes")));
+    assert_eq!(deleted["behind"], json!(["late"]));
+    // The reader is told how much it has missed, in its stream and beside it, once.
+    let cursors = fleet.halite(&["events", "cursors", "--out", "json"]).expect_code(0).json();
+    let cursor = cursors.as_array().unwrap().iter().find(|cursor| cursor["name"] == "late").unwrap();
+    let lost = cursor["deleted"].as_u64().unwrap();
+    assert!(lost > 0 && cursor["lag"].as_u64() >= Some(lost), "{cursors}");
+    // What a running master still has in memory is not lost.
+    fleet.stop_master();
+    fleet.restart_master();
+    let read = late(&fleet, &["--count", "1"]).expect_code(0);
+    let told = read.jsonl();
+    assert_eq!((told.len(), &told[0]["tag"], &told[1]["tag"]), (2, &json!("halite/bus/gap"), &json!("fill/log")));
+    assert!(told[0]["data"]["count"].as_u64() >= Some(lost), "{told:?}");
+    assert!(read.stderr.contains("events behind cursor late are deleted"), "{read:?}");
+    assert!(late(&fleet, &[]).expect_code(0).jsonl().iter().all(|event| event["tag"] == "fill/log"));
     fleet.halite(&["store", "compact"]).expect_code(0);
     let check = fleet.halite(&["store", "check"]).expect_code(0);
     assert!(check.stdout.contains(" events, ") && !check.stdout.contains("bad"), "{check:?}");

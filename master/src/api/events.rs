@@ -105,8 +105,8 @@ impl Wish {
         if wish.tags.len() > MAX_TAGS {
             return Err(ApiError::invalid(format!("at most {MAX_TAGS} tags can be given")));
         }
-        if let Some(seen) = last_event_id.and_then(|id| id.parse().ok()) {
-            wish.since = Since::Offset(seen);
+        if let Some(seen) = last_event_id.and_then(|id| id.parse::<u64>().ok()) {
+            wish.since = Since::Offset(seen.saturating_add(1));
             wish.seen = Some(seen);
         }
         Ok(wish)
@@ -186,7 +186,8 @@ async fn take_up<A: Ask>(api: &Api<A>, who: Who, name: String, since: Since) -> 
     let start = match since {
         Since::Now => None,
         Since::Offset(offset) => Some(offset),
-        Since::Start => Some(1),
+        // The oldest there is: a new reader has missed nothing.
+        Since::Start => Some(offset_at(api, Who(who.0.clone()), i64::MIN).await?),
         Since::Stamp(stamp_us) => Some(offset_at(api, Who(who.0.clone()), stamp_us).await?),
     };
     offset(api.ask(who, Command::CursorTakeUp { name, start }).await?)

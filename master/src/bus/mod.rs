@@ -15,6 +15,8 @@
 //!   `durable: false`; a reader that replays from the log at that moment misses it. The log is opened and verified anew, again
 //!   and again, until it works. A transaction whose end was unknown may turn out to be in the log: then a fire was seen
 //!   twice, once with either value of `durable`.
+//! - **No silent gaps.** A reader that wants an offset which retention has deleted is told `halite/bus/gap`, whatever it
+//!   filters, and goes on with the oldest event there is.
 //! - **Readers** cost nobody else anything: the ring is one, bounded in bytes, and the log has the rest.
 //!
 //! Files: [`event`](Event) and [`query`](EventQuery) are the words, `state.rs` and `retention.rs` the rules, `segments.rs` the
@@ -254,6 +256,11 @@ impl Bus {
             sealed: segment.phase == segments::Phase::Sealed,
         };
         segments.all().iter().map(view).collect()
+    }
+
+    /// Returns the first offset that may still be in the log.
+    pub fn oldest(&self) -> u64 {
+        self.shared.segments.oldest()
     }
 
     /// Applies retention and seals segments now. Blocks for as long as that takes.

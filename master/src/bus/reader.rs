@@ -52,6 +52,14 @@ pub(super) struct Page {
     pub(super) events: Vec<Event>,
     /// The offset to go on from.
     pub(super) next: u64,
+    /// What was wanted and is deleted: the first and the last offset.
+    pub(super) gap: Option<(u64, u64)>,
+}
+
+impl Page {
+    fn new(next: u64) -> Page {
+        Page { events: Vec::new(), next, gap: None }
+    }
 }
 
 /// Why a page could not be read.
@@ -129,7 +137,8 @@ impl Readers {
             From::Stamp(stamp_us) => self.first_since(stamp_us, head)?,
         };
         loop {
-            let beyond = Page { events: Vec::new(), next: next.max(head + 1) };
+            let gap = self.deleted(from, head);
+            let beyond = Page { gap, ..Page::new(next.max(head + 1)) };
             let Some(segment) = self.segments.find(next) else { return Ok(beyond) };
             let begin = next.max(segment.first);
             let end = segment.last.map_or(head, |last| last.min(head));
@@ -139,9 +148,16 @@ impl Readers {
             match self.with(segment, |db| read_page(db, segment, begin..=end, filter)) {
                 // It was deleted in between: what is the oldest one now holds the place.
                 Err(_) if self.segments.find(next) != Some(segment) => {}
-                other => return other,
+                page => return page.map(|page| Page { gap, ..page }),
             }
         }
+    }
+
+    /// Returns what a reader that goes on from here will not find: events before the oldest segment.
+    fn deleted(&self, from: From, head: u64) -> Option<(u64, u64)> {
+        let From::Offset(next) = from else { return None };
+        let last = self.segments.oldest().saturating_sub(1).min(head);
+        (next <= last).then_some((next, last))
     }
 
     /// Uses a connection to a segment. One that failed is not kept, nor one that would be in the way of sealing.
@@ -215,7 +231,7 @@ fn scan(db: &Connection, from: u64, end: u64, filter: &Filter) -> rusqlite::Resu
         "SELECT offset, stamp_us, tag, data FROM events WHERE offset >= ?1 AND offset <= ?2 ORDER BY offset LIMIT ?3",
     )?;
     let mut rows = select.query(params![from.cast_signed(), end.cast_signed(), PAGE_ROWS])?;
-    let mut page = Page { events: Vec::new(), next: from };
+    let mut page = Page::new(from);
     let (mut seen, mut bytes) = (0, 0);
     while let Some(row) = rows.next()? {
         (seen, page.next) = (seen + 1, row.get::<_, i64>(0)?.cast_unsigned() + 1);
@@ -273,7 +289,7 @@ fn indexed(
 /// Reads the rows with these offsets, as many as a page takes; `end` is where the segment ends.
 fn pick(db: &Connection, offsets: &[u64], end: u64) -> rusqlite::Result<Page> {
     let mut select = db.prepare_cached("SELECT offset, stamp_us, tag, data FROM events WHERE offset = ?1")?;
-    let mut page = Page { events: Vec::new(), next: end + 1 };
+    let mut page = Page::new(end + 1);
     let mut bytes = 0;
     for (count, offset) in (0..).zip(offsets) {
         if bytes >= PAGE_BYTES || count >= PAGE_ROWS {

@@ -133,6 +133,11 @@ impl Segments {
         self.list().last().map_or(1, |segment| segment.first)
     }
 
+    /// Returns the first offset of the oldest segment.
+    pub(super) fn oldest(&self) -> u64 {
+        self.list().first().map_or(1, |segment| segment.first)
+    }
+
     /// Returns the segment that holds this offset, or else the first one behind it.
     pub(super) fn find(&self, offset: u64) -> Option<Segment> {
         let list = self.list();

@@ -54,6 +54,7 @@ pub(super) struct Counters {
     pub(super) not_durable: u64,
     pub(super) dropped: u64,
     pub(super) fell_behind: u64,
+    pub(super) overtaken: u64,
     commits: u64,
     times: VecDeque<Duration>,
 }
@@ -79,6 +80,8 @@ pub struct Stats {
     pub dropped: u64,
     /// How often a live reader was too slow for the ring and went to the log.
     pub fell_behind: u64,
+    /// Events that were deleted before a reader came to them that wanted them by their offset.
+    pub overtaken: u64,
     /// Transactions.
     pub commits: u64,
     /// The median of the last commit times, fsync included.
@@ -214,6 +217,7 @@ impl Shared {
             not_durable: counters.not_durable,
             dropped: counters.dropped,
             fell_behind: counters.fell_behind,
+            overtaken: counters.overtaken,
             commits: counters.commits,
             commit_p50: times.get(times.len() / 2).copied().unwrap_or_default(),
             commit_p99: times.get(times.len() * 99 / 100).copied().unwrap_or_default(),

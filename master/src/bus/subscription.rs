@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use proto::tag::Tag;
+use proto::{map, msgpack};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -12,7 +15,7 @@ use super::event::Event;
 use super::query::{EventQuery, Filter, Since};
 use super::reader::{From, Page, ReadError};
 use super::ring::{Most, Taken};
-use super::{Progress, Shared};
+use super::{Progress, Shared, now_us};
 
 /// How much a live reader takes out of the ring at a time: enough to make the lock cheap, little enough that idle readers
 /// keep next to nothing alive.
@@ -49,9 +52,9 @@ impl Subscription {
                 let ring = shared.ring();
                 Place::Live { seq: ring.end(), next: shared.head() + 1 }
             }
-            Since::Offset(offset) => Place::Log(From::Offset(offset.max(1))),
+            Since::Start | Since::Offset(0) => Place::Log(From::Offset(shared.segments.oldest())),
+            Since::Offset(offset) => Place::Log(From::Offset(offset)),
             Since::Stamp(stamp_us) => Place::Log(From::Stamp(stamp_us)),
-            Since::Start => Place::Log(From::Offset(1)),
         };
         let filter = Arc::new(Filter::new(&query.tags));
         let progress = shared.progress.subscribe();
@@ -61,7 +64,8 @@ impl Subscription {
 
     /// Returns the next event, waiting for it if need be; nothing once the bus has stopped or the end that was asked for is
     /// reached: no event up to it is still to come, whether there was one with exactly this offset or not. Durable events come once, in
-    /// order, without a hole. Cancel-safe: an event is lost only by dropping the subscription.
+    /// order, without a hole but those that `halite/bus/gap` tells of. Cancel-safe: an event is lost only by dropping the
+    /// subscription.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -147,6 +151,9 @@ impl Subscription {
             Ok(page) => {
                 self.place = Place::Log(From::Offset(page.next));
                 self.ready = page.events.into();
+                if let Some((first, last)) = page.gap {
+                    self.tell_gap(first, last);
+                }
             }
             Err(error) => {
                 self.place = Place::Log(from);
@@ -157,6 +164,17 @@ impl Subscription {
                 tokio::time::sleep(READ_AGAIN).await;
             }
         }
+    }
+
+    /// Tells whoever reads this, whatever they filter, that they missed something.
+    fn tell_gap(&mut self, first: u64, last: u64) {
+        let count = last - first + 1;
+        tracing::warn!(first, last, count, "a reader of the event log came too late: what it wanted is deleted");
+        self.shared.count(|counters| counters.overtaken = counters.overtaken.saturating_add(count));
+        let data = map! { "first" => first, "last" => last, "count" => count };
+        let data = Bytes::from(msgpack::encode_map(&data));
+        let gap = Event { offset: last, tag: Tag::bus("gap"), stamp_us: now_us(), data, durable: false };
+        self.ready.push_front(gap);
     }
 }
 

@@ -471,14 +471,30 @@ async fn retention_deletes_the_oldest_and_readers_go_on() {
     while bus.shared.segments.find(1).is_some_and(|segment| segment.first == 1) {
         bus.commit(batch("common/many", 0..20)).await.unwrap();
     }
-    let told = &read(&mut told, 1).await[0].map().unwrap();
+    // Nobody has listened meanwhile: the first thing it is told is that.
+    let told = read(&mut told, 2).await;
+    assert_eq!(told[0].tag.as_str(), "halite/bus/gap");
+    let told = told[1].map().unwrap();
     assert_eq!((told.at("first"), told.text("reason")), (Some(&Value::from(1)), Some("bytes")));
     assert_eq!(told.at("behind"), Some(&Value::from(vec!["slow"])));
     let last = told.at("last").and_then(Value::as_u64).unwrap();
     let oldest = bus.shared.segments.all()[0].first;
     assert!(oldest > last);
-    let first = all(bus, &[], Since::Offset(1), 1).await[0];
-    assert!(first >= oldest, "{first} {oldest}");
+    // Who wants what is deleted is told so, whatever it filters; who wants what there is is not.
+    let before = bus.stats().overtaken;
+    let events = read(&mut bus.subscribe(query(&["common/*"], Since::Offset(3))), 2).await;
+    let gap = events[0].map().unwrap();
+    assert_eq!((events[0].tag.as_str(), events[0].durable), ("halite/bus/gap", false));
+    assert_eq!(
+        ["first", "last", "count"].map(|name| gap.at(name).and_then(Value::as_u64)),
+        [Some(3), Some(oldest - 1), Some(oldest - 3)]
+    );
+    assert!(events[1].durable && events[1].offset >= oldest, "{events:?}");
+    assert_eq!(bus.stats().overtaken - before, oldest - 3);
+    for since in [Since::Start, Since::Offset(0), Since::Offset(oldest)] {
+        assert!(all(bus, &[], since, 1).await[0] >= oldest);
+    }
+    assert_eq!(bus.stats().overtaken - before, oldest - 3);
     let gone = EventQuery { until: Some(last), ..query(&[], Since::Start) };
     assert!(bus.subscribe(gone).next().await.is_none(), "what is deleted is not waited for");
     let head = bus.head();

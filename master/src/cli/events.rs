@@ -5,6 +5,7 @@ mod stats;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use proto::tag::Tag;
 use proto::value::{MapExt as _, Value};
 use render::output::{Format, event};
 use time::OffsetDateTime;
@@ -194,12 +195,30 @@ async fn pump(
         };
         print(&event, reading.layout, out, collected)?;
         place.printed(event.offset);
+        if is_gap(&event) {
+            tell(&gap(&event, reading.cursor.as_deref()));
+            continue;
+        }
         if place.count >= ACKNOWLEDGE_EVERY && reading.layout != Layout::Json {
             place.acknowledge().await?;
         }
         left = left.map(|left| left - 1);
     }
     Ok(exit::OK)
+}
+
+/// Tells whether an event says that others are missing before it.
+fn is_gap(event: &EventView) -> bool {
+    !event.durable && event.tag == Tag::bus("gap").as_str()
+}
+
+fn gap(event: &EventView, cursor: Option<&str>) -> String {
+    let [count, first, last] = ["count", "first", "last"].map(|name| event.data[name].as_u64().unwrap_or_default());
+    let whose = cursor.map(|name| format!(" behind cursor {name}")).unwrap_or_default();
+    format!(
+        "{count} events{whose} are deleted, offsets {first} to {last}: older than the log is kept; see event_retention_age and \
+         event_retention_bytes\n"
+    )
 }
 
 /// Where a reader with a name is.
@@ -303,6 +322,16 @@ mod tests {
         check(EventsArgs { cursor: Some("c".into()), ..args(Some("start"), None, true) }, "start", None);
         assert!(args(Some("x"), None, false).reading(None).is_err());
         assert!(EventsArgs { until: Some("start".into()), ..args(None, None, false) }.reading(None).is_err());
+    }
+
+    #[test]
+    fn a_gap_is_told_with_its_reader() {
+        let data = serde_json::json!({"first": 3, "last": 9, "count": 7});
+        let event = |durable| EventView { tag: "halite/bus/gap".into(), offset: 9, durable, data: data.clone() };
+        assert!(is_gap(&event(false)) && !is_gap(&event(true)), "anybody may fire such a tag as the master");
+        let text = gap(&event(false), Some("ship"));
+        assert!(text.starts_with("7 events behind cursor ship are deleted, offsets 3 to 9: "), "{text}");
+        assert!(gap(&event(false), None).starts_with("7 events are deleted"));
     }
 
     #[test]

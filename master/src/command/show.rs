@@ -93,6 +93,7 @@ impl Door {
                 "not_durable" => stats.not_durable,
                 "dropped" => stats.dropped,
                 "fell_behind" => stats.fell_behind,
+                "overtaken" => stats.overtaken,
                 "commits" => stats.commits,
                 "commit_p50_us" => micros(stats.commit_p50),
                 "commit_p99_us" => micros(stats.commit_p99),

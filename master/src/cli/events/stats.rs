@@ -37,11 +37,12 @@ pub(super) fn text(stats: &Json) -> String {
 
 /// Prints cursors.
 pub(super) fn cursors(cursors: &Json) -> String {
-    let mut text = format!("{:>20} {:>14}  cursor\n", "next", "lag");
+    let mut text = format!("{:>20} {:>14} {:>14}  cursor\n", "next", "lag", "of it deleted");
     for cursor in cursors.as_array().into_iter().flatten() {
         let own = if cursor["own"] == true { " (the master's own)" } else { "" };
         let name = cursor["name"].as_str().unwrap_or_default();
-        let _ = writeln!(text, "{:>20} {:>14}  {name}{own}", number(cursor, "next"), number(cursor, "lag"));
+        let [next, lag, deleted] = ["next", "lag", "deleted"].map(|field| number(cursor, field));
+        let _ = writeln!(text, "{next:>20} {lag:>14} {deleted:>14}  {name}{own}");
     }
     text
 }
