@@ -111,7 +111,7 @@ impl Ledger {
     }
 
     pub(super) fn published(&mut self, jid: &str, lasts: bool) {
-        self.jobs.insert(jid.to_owned(), Job { lasts, logged: false });
+        self.jobs.entry(jid.to_owned()).or_insert(Job { lasts, logged: false });
     }
 
     /// Notes that the reactor publishes a job because of an event.
