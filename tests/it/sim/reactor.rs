@@ -117,8 +117,11 @@ impl Reacting {
         let parts = Stepped::open(config, head).unwrap();
         let todo: VecDeque<Reaction> = parts.unfinished().unwrap().into();
         let at = parts.cursor();
-        let folder = folder.to_owned();
-        Reacting { folder, parts, events: VecDeque::new(), todo, under_way: None, at, waits: false, synced: 0 }
+        let (folder, events) = (folder.to_owned(), VecDeque::new());
+        let mut reacting = Reacting { folder, parts, events, todo, under_way: None, at, waits: false, synced: 0 };
+        // A file that was just made is on the disk.
+        reacting.synced = reacting.wal_length();
+        reacting
     }
 
     /// Returns the last event that it is done with.
