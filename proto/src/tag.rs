@@ -189,6 +189,8 @@ impl Tag {
                 let kind = if *noun == "state_result" { "*" } else { kind };
                 format!("salt/{noun}/*/{kind}")
             }
+            ["halite", "job", _, kind] => format!("halite/job/*/{kind}"),
+            ["halite", "job", _, kind, _] => format!("halite/job/*/{kind}/*"),
             ["halite", "minion", _, kind] => format!("halite/minion/*/{kind}"),
             [single] if Jid::parse(single).is_ok() => "<jid>".to_owned(),
             [first, second, _, ..] if !matches!(*first, "salt" | "halite") => format!("{first}/{second}/*"),
@@ -270,6 +272,8 @@ mod tests {
         check("20261120235232821625", "<jid>");
         check("salt/auth", "salt/auth");
         check("halite/minion/web1/dropped", "halite/minion/*/dropped");
+        check("halite/job/20261120235232821625/live", "halite/job/*/live");
+        check("halite/job/20261120235232821625/nomatch/web1", "halite/job/*/nomatch/*");
         check("halite/bus/degraded", "halite/bus/degraded");
         check("myco/mytag/success/1", "myco/mytag/*");
         check("myco/mytag", "myco/mytag");

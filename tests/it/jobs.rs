@@ -82,6 +82,8 @@ fn a_minion_that_is_down_is_named_at_once_and_gets_the_job_when_it_comes_back() 
     let ping = fleet.halite(&["*", "test.ping", "--show-jid"]).expect_code(1);
     assert!(ping.stdout.to_lowercase().contains("not connected"), "{ping:?}");
     let jid = ping.stdout.lines().next().and_then(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
+    let queued = fleet.halite(&["*", "test.ping", "--queue", "10m", "--async"]).expect_code(0);
+    assert!(queued.stderr.starts_with("m3 may take job ") && queued.stderr.contains("within 600 s"), "{queued:?}");
     fleet.start_minion("m3", "");
     let returns = fleet.wait_events(&format!("salt/job/{jid}/ret/m3"), 1);
     assert_eq!(returns[0]["data"]["return"], true);

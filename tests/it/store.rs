@@ -32,7 +32,9 @@ fn a_reader_with_a_name_goes_on_where_it_stopped() {
     assert_eq!(read(&fleet, &[]), Vec::<i64>::new());
     fire(&fleet, "test/tag", "{n: 4}");
     assert_eq!(read(&fleet, &[]), [4]);
-    let cursors = fleet.halite(&["events", "cursors", "--out", "json"]).expect_code(0).json();
+    let list = || fleet.halite(&["events", "cursors", "--out", "json"]).expect_code(0).json();
+    wait_for("what is not wanted to be passed over too", || read(&fleet, &[]).is_empty() && list()[2]["lag"] == 0);
+    let cursors = list();
     let names: Vec<&str> = cursors.as_array().unwrap().iter().map(|cursor| cursor["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["jobs", "reactor", "shipper"]);
     assert_eq!(fleet.halite(&["events", "--cursor", "../x"]).code, 64);
@@ -58,6 +60,8 @@ fn a_reading_ends_where_it_is_told() {
     assert_eq!(count(&["--until", "1d"]), 0);
     assert_eq!(fleet.halite(&["events", "--until", "2999-01-01T00:00:00Z"]).code, 64);
     assert_eq!(fleet.halite(&["events", "--until", "start"]).code, 64);
+    let beyond = fleet.halite(&["events", "--until", "99999"]);
+    assert!(beyond.code == 64 && beyond.stderr.contains("the newest event is "), "{beyond:?}");
     let stats = fleet.halite(&["events", "stats", "--out", "json"]).expect_code(0).json();
     let class = stats["classes"].as_array().unwrap().iter().find(|class| class["class"] == "test/tag").unwrap();
     assert_eq!(class["events"], 3);

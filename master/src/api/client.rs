@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use super::caller::USER_HEADER;
 use super::cursors::CursorRequest;
 use super::error::ErrorBody;
-use super::events::{EventView, FireRequest};
+use super::events::{EventView, FireRequest, UNTIL_HEADER};
 use super::input::ASK_TIMEOUT;
 use super::jobs::{JobPublished, JobRequest, JobsFilter};
 use super::keys::{FingersView, KeyRequest, KeysView};
@@ -193,7 +193,8 @@ impl Client {
         pairs.extend(until.map(|until| ("until", until)));
         pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
         let response = self.send(Method::GET, &with_query("/v1/events", &pairs), None).await?;
-        Ok(Events { body: response.into_body(), socket: self.socket.clone(), buffer: Vec::new(), searched: 0 })
+        let until = response.headers().get(UNTIL_HEADER).and_then(|until| until.to_str().ok()?.parse().ok());
+        Ok(Events { body: response.into_body(), until, socket: self.socket.clone(), buffer: Vec::new(), searched: 0 })
     }
 
     /// Tells what the log consists of.
@@ -315,6 +316,7 @@ fn escape(text: &str) -> String {
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
+    until: Option<u64>,
     socket: PathBuf,
     /// What has arrived and is not yet a whole frame.
     buffer: Vec<u8>,
@@ -323,6 +325,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Returns the last offset of a reading that has an end.
+    pub fn until(&self) -> Option<u64> {
+        self.until
+    }
+
     /// Returns the next event, or nothing when the master has ended the stream. Loses nothing when dropped half-way.
     pub async fn next(&mut self) -> Result<Option<EventView>, ClientError> {
         loop {

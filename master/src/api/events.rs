@@ -29,6 +29,9 @@ use crate::command::{Command, CommandError, Reply};
 /// How often a quiet stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The header that tells the last offset of a reading with an end.
+pub(super) const UNTIL_HEADER: &str = "x-halite-until";
+
 /// The most tag patterns one reader may give.
 const MAX_TAGS: usize = 64;
 
@@ -154,7 +157,7 @@ pub(super) async fn stream<A: Ask>(
     let mut wish = Wish::parse(&pairs, headers.get("last-event-id").and_then(|id| id.to_str().ok()))?;
     let until = match wish.until {
         None => None,
-        Some(Until::Offset(offset)) => Some(offset),
+        Some(Until::Offset(offset)) => Some(known(offset, head(&api, Who(who.0.clone())).await?)?),
         Some(Until::Head) => Some(head(&api, Who(who.0.clone())).await?),
         Some(Until::Stamp(stamp_us)) => Some(last_before(&api, Who(who.0.clone()), stamp_us).await?),
     };
@@ -167,7 +170,17 @@ pub(super) async fn stream<A: Ask>(
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(frame(&event)), feed))
     });
-    Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive")).into_response())
+    let stream = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive"));
+    Ok((until.map(|until| [(UNTIL_HEADER, until.to_string())]), stream).into_response())
+}
+
+/// Refuses an end that may never come.
+fn known(until: u64, head: u64) -> Result<u64, ApiError> {
+    if until <= head {
+        return Ok(until);
+    }
+    let text = format!("until is {until}, and the newest event is {head}; leave it out to go on with new events");
+    Err(ApiError::invalid(text))
 }
 
 /// Returns the offset of the newest event, 0 if there is none.

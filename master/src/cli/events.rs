@@ -188,6 +188,8 @@ async fn pump(
         };
         let Some(event) = event else {
             if reading.until.is_some() {
+                // What lies between the last event that was wanted and the end need not be looked at again.
+                events.until().into_iter().for_each(|until| place.printed(until));
                 break;
             }
             tell("the master has stopped\n");
@@ -225,7 +227,7 @@ fn gap(event: &EventView, cursor: Option<&str>) -> String {
 struct Place<'a> {
     client: &'a Client,
     name: Option<&'a str>,
-    /// The last event that went out and that the master does not know of.
+    /// The last event that is dealt with and that the master does not know of.
     printed: Option<u64>,
     count: usize,
 }

@@ -13,7 +13,7 @@ use super::out::{Out, tell};
 use super::returns::{self, Shown};
 use super::span::span;
 use crate::api::client::ClientError;
-use crate::api::jobs::JobRequest;
+use crate::api::jobs::{JobPublished, JobRequest};
 
 /// A job.
 #[derive(Debug, Clone, clap::Args)]
@@ -174,6 +174,18 @@ fn listed(text: &str) -> Vec<Json> {
     names.into_iter().filter(|name| !name.is_empty()).map(Json::String).collect()
 }
 
+/// Says who may still take a job that was queued for them; nothing if all are there.
+fn queued(published: &JobPublished, queue: Duration) -> Option<String> {
+    let down: Vec<&str> = published.down.iter().map(|down| down.id.as_str()).collect();
+    let (jid, seconds) = (&published.jid, queue.as_secs());
+    let names = match &down[..] {
+        [] => return None,
+        few @ ([_] | [_, _] | [_, _, _]) => few.join(", "),
+        many => format!("{} minions", many.len()),
+    };
+    Some(format!("{names} may take job {jid} within {seconds} s; `halite jobs show {jid}` has what comes of it\n"))
+}
+
 /// Publishes the job and prints what comes back.
 pub(super) async fn run(globals: &Globals, args: &JobArgs) -> anyhow::Result<u8> {
     let request = args.request()?;
@@ -187,6 +199,9 @@ pub(super) async fn run(globals: &Globals, args: &JobArgs) -> anyhow::Result<u8>
         }
         other => other?,
     };
+    if let Some(queued) = args.queue.and_then(|queue| queued(&published, queue)) {
+        tell(&queued);
+    }
     if args.is_async {
         out.text(&ret::async_line(&published.jid))?;
         return Ok(exit::OK);
