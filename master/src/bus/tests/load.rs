@@ -104,18 +104,25 @@ async fn segments_roll_quickly_with_ten_thousand_minions() {
     }
     let folder = TempDir::new().unwrap();
     let running = Running::start(BusConfig { segment_bytes: 4 << 20, ..config(&folder) });
+    let load = |number: u64, events| {
+        let id = proto::ids::MinionId::parse(&format!("minion-{}", number % 10_000)).unwrap();
+        let mark = Mark { id, spool: [7; 16], n: number / 10_000 + 1, kind: proto::message::Kind::Daemon };
+        Batch { events, mark: Some(mark) }
+    };
     for number in 0..10_000 {
-        let id = proto::ids::MinionId::parse(&format!("minion-{number}")).unwrap();
-        let mark = Mark { id, spool: [7; 16], n: 1, kind: proto::message::Kind::Daemon };
-        drop(running.bus.submit(Batch { events: Vec::new(), mark: Some(mark) }).await.unwrap());
+        drop(running.bus.submit(load(number, Vec::new())).await.unwrap());
     }
     let filling = NewEvent { data: vec![0x80; 270].into(), ..event("salt/beacon/web1/load/", 0) };
-    let batch = Batch { events: vec![filling; 100], mark: None };
     let (mut quiet, mut rolled) = (Vec::new(), Vec::new());
-    for _ in 0..2_000 {
+    for round in 0..2_000 {
         let before = running.bus.shared.segments.active();
         let begun = Instant::now();
-        running.bus.commit(batch.clone()).await.unwrap();
+        // Each load comes from another minion, so marks move all the time.
+        for number in 0..99 {
+            let load = load(10_000 + round * 100 + number, vec![filling.clone()]);
+            drop(running.bus.submit(load).await.unwrap());
+        }
+        running.bus.commit(load(10_000 + round * 100 + 99, vec![filling.clone()])).await.unwrap();
         let all = if running.bus.shared.segments.active() == before { &mut quiet } else { &mut rolled };
         all.push(begun.elapsed());
     }
