@@ -253,6 +253,17 @@ pub struct Published {
     pub down: Vec<(MinionId, Option<u64>)>,
     /// The offset of the job's first event: returns come after it.
     pub offset: u64,
+    /// Salt minions that have told nothing of themselves and may match: for them alone the job went out on the Salt wire
+    /// too, where every Salt minion can read its arguments.
+    pub exposed: Vec<MinionId>,
+}
+
+impl Published {
+    /// Says that a job with this jid is there already.
+    pub fn before(jid: Jid) -> Published {
+        let none = Vec::new;
+        Published { jid, minions: none(), missing: Vec::new(), down: Vec::new(), offset: 0, exposed: none() }
+    }
 }
 
 /// What the master answers.

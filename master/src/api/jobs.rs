@@ -58,6 +58,11 @@ pub struct JobPublished {
     pub down: Vec<Down>,
     /// The offset of the job's first event: read its returns with `since=<offset>`.
     pub offset: u64,
+    /// Salt minions that have told nothing of themselves and may match. For them alone the job, which is for native
+    /// minions, went out on the Salt wire too, where every Salt minion can read its arguments. Absent where there are none,
+    /// and for a job without arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<String>,
 }
 
 /// A minion that is not connected.
@@ -109,6 +114,7 @@ impl From<Published> for JobPublished {
             missing: published.missing,
             down: published.down.into_iter().map(|(id, since_s)| Down { id: id.to_string(), since_s }).collect(),
             offset: published.offset,
+            exposed: published.exposed.iter().map(ToString::to_string).collect(),
         }
     }
 }

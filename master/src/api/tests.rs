@@ -58,6 +58,7 @@ impl Ask for FakeDoor {
                 missing: vec!["ghost".to_owned()],
                 down: vec![(id("web2"), Some(185))],
                 offset: 7,
+                exposed: Vec::new(),
             }),
             Command::OffsetAt(_) => Reply::Value(4_711.into()),
             Command::Status => Reply::Value(map! { "head" => 3 }.into()),

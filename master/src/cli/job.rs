@@ -186,6 +186,15 @@ fn queued(published: &JobPublished, queue: Duration) -> Option<String> {
     Some(format!("{names} may take job {jid} within {seconds} s; `halite jobs show {jid}` has what comes of it\n"))
 }
 
+/// Says that arguments went where they may not have been meant to go.
+fn exposed(minions: &[String]) -> String {
+    format!(
+        "warning: {} told nothing of themselves yet and may match: the job went out on the Salt wire too, where every Salt \
+         minion can read its arguments; name the minions (-L) to keep it off",
+        minions.join(", ")
+    )
+}
+
 /// Publishes the job and prints what comes back.
 pub(super) async fn run(globals: &Globals, args: &JobArgs) -> anyhow::Result<u8> {
     let request = args.request()?;
@@ -201,6 +210,9 @@ pub(super) async fn run(globals: &Globals, args: &JobArgs) -> anyhow::Result<u8>
     };
     if let Some(queued) = args.queue.and_then(|queue| queued(&published, queue)) {
         tell(&queued);
+    }
+    if !published.exposed.is_empty() {
+        tell(&exposed(&published.exposed));
     }
     if args.is_async {
         out.text(&ret::async_line(&published.jid))?;

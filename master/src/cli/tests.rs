@@ -167,7 +167,7 @@ impl Door {
             }
         }
         let minions = self.minions.iter().map(|(id, _)| MinionId::parse(id).unwrap()).collect();
-        Published { jid, minions, missing: Vec::new(), down, offset }
+        Published { minions, down, offset, ..Published::before(jid) }
     }
 
     fn keys(&self, action: &str, selection: KeySelection) -> KeyLists {

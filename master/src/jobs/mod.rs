@@ -135,10 +135,10 @@ impl Jobs {
             && self.ask(|answer| task::JobsInput::Knows { jid: jid.clone(), answer }).await?
         {
             // Published already, by this process or an earlier one: exactly once.
-            return Ok(Published { jid, minions: Vec::new(), missing: Vec::new(), down: Vec::new(), offset: 0 });
+            return Ok(Published::before(jid));
         }
         request.target = self.expanded(request.target)?;
-        let Recipients { minions, missing } = self.recipients(&request.target).await?;
+        let Recipients { minions, missing, perhaps } = self.recipients(&request.target).await?;
         if minions.is_empty() {
             return Err(CommandError::NoMatch);
         }
@@ -163,10 +163,29 @@ impl Jobs {
         // Nobody knows whether a Salt minion is there before its time is over.
         let down = self.parts.registry.down_among(&native);
         self.parts.registry.deliver(&native, &Bytes::from(publish.encode()));
+        let exposed = self.publish_salt(publish, salt, perhaps).await;
+        Ok(Published { jid, minions, missing, down, offset, exposed })
+    }
+
+    /// Sends a job out on the Salt wire if a Salt minion can match it: one of its recipients, or one that has told nothing
+    /// of itself and that the target may mean. Returns those for whom alone its arguments crossed that wire.
+    async fn publish_salt(&self, publish: Arc<Publish>, salt: Vec<MinionId>, perhaps: Vec<MinionId>) -> Vec<MinionId> {
         if !salt.is_empty() {
             self.parts.registry.publish_salt(SaltJob { publish, minions: salt }).await;
+            return Vec::new();
         }
-        Ok(Published { jid, minions, missing, down, offset })
+        let perhaps: Vec<MinionId> = perhaps.into_iter().filter(|id| self.parts.keys.is_salt(id)).collect();
+        if perhaps.is_empty() {
+            return Vec::new();
+        }
+        let has_arguments = publish.load.at("arg").is_some_and(Value::is_truthy);
+        let jid = publish.jid.clone();
+        let went_out = self.parts.registry.publish_salt(SaltJob { publish, minions: perhaps.clone() }).await;
+        if !went_out || !has_arguments {
+            return Vec::new();
+        }
+        tracing::warn!(%jid, minions = ?perhaps, "a job for native minions went out on the Salt wire too, arguments and all: Salt minions that have told nothing of themselves may match");
+        perhaps
     }
 
     /// Forgets the jobs whose events are older than this offset; returns how many.

@@ -16,6 +16,8 @@ pub(super) struct Recipients {
     pub(super) minions: Vec<MinionId>,
     /// Listed ids that no accepted key has.
     pub(super) missing: Vec<String>,
+    /// Accepted ids that have told nothing of themselves, and that the target may mean all the same.
+    pub(super) perhaps: Vec<MinionId>,
 }
 
 /// A target cannot be compared with one minion's grains.
@@ -41,18 +43,23 @@ pub(super) fn find(target: &Target, accepted: &[MinionId], known: &dyn Known) ->
         return Ok(listed(ids, accepted));
     }
     let needs = target.needs();
-    let mut minions = Vec::new();
+    let looks = !needs.is_nothing() || target.needs_pillar();
+    let (mut minions, mut perhaps) = (Vec::new(), Vec::new());
     for id in accepted {
-        let grains = if needs.is_nothing() { None } else { known.grains(id) };
-        let grains = grains.map(|grains| decode(&grains, &needs)).unwrap_or_default();
+        let grains = if looks { known.grains(id) } else { None };
+        let is_unknown = looks && grains.is_none();
+        let grains = grains.filter(|_| !needs.is_nothing()).map(|grains| decode(&grains, &needs)).unwrap_or_default();
         let pillar = if target.needs_pillar() { known.pillar(id) } else { None };
         let pillar = pillar.and_then(|pillar| msgpack::decode_map(&pillar).ok()).unwrap_or_default();
         let facts = Facts { id: id.as_str(), grains: &grains };
-        if target.matches_with(facts, &pillar).map_err(|source| MatchError { id: id.clone(), source })? {
+        let failed = |source| MatchError { id: id.clone(), source };
+        if target.matches_with(facts, &pillar).map_err(failed)? {
             minions.push(id.clone());
+        } else if is_unknown && target.may_match(id.as_str()).map_err(failed)? {
+            perhaps.push(id.clone());
         }
     }
-    Ok(Recipients { minions, missing: Vec::new() })
+    Ok(Recipients { minions, missing: Vec::new(), perhaps })
 }
 
 fn listed(ids: &[String], accepted: &[MinionId]) -> Recipients {
@@ -130,8 +137,22 @@ mod tests {
         check("web* and not web1", TgtType::Compound, &["web2"], 0);
         check("os:debian", TgtType::Grain, &["db1", "web1"], 3);
         check("not G@os:debian or db*", TgtType::Compound, &["db1", "web2"], 3);
-        check("role:web*", TgtType::Pillar, &["web2"], 3);
+        check("role:web*", TgtType::Pillar, &["web2"], 6);
         check("I@role:db1 or G@os:debian", TgtType::Compound, &["db1", "web1"], 6);
+    }
+
+    #[test]
+    fn who_has_told_nothing_may_be_meant_all_the_same() {
+        let accepted: Vec<MinionId> = ["db1", "web1", "web2"].map(|id| MinionId::parse(id).unwrap()).into();
+        let perhaps = |tgt: &str, tgt_type| {
+            let target = Target::parse(&tgt.into(), tgt_type, ":").unwrap();
+            let found = find(&target, &accepted, &Three { looked: RefCell::new(0) }).unwrap();
+            found.perhaps.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(perhaps("os:debian", TgtType::Grain), ["web2"]);
+        assert_eq!(perhaps("G@os:debian and not web2", TgtType::Compound), Vec::<String>::new());
+        assert_eq!(perhaps("G@os:debian or web2", TgtType::Compound), Vec::<String>::new(), "it is meant");
+        assert_eq!(perhaps("db*", TgtType::Glob), Vec::<String>::new());
     }
 
     #[test]

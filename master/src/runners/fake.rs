@@ -75,7 +75,13 @@ impl FakeDoor {
         })
     }
 
-    async fn publish(&self, caller: Caller, jid: Jid, fun: Value) -> Result<Reply, CommandError> {
+    async fn publish(
+        &self,
+        caller: Caller,
+        jid: Jid,
+        fun: Value,
+        minions: Vec<MinionId>,
+    ) -> Result<Reply, CommandError> {
         // Being busy passes; any other answer stays.
         if let Err(error) = self.reply("publish") {
             if matches!(error, CommandError::Busy(_)) {
@@ -88,7 +94,7 @@ impl FakeDoor {
             let new = proto::map! { "jid" => &jid, "user" => caller.user.as_str(), "fun" => fun };
             self.bus.fire(Tag::job_new(&jid), &new).await.unwrap();
         }
-        let published = Published { jid, minions: vec![], missing: vec![], down: vec![], offset: self.bus.head() };
+        let published = Published { minions, offset: self.bus.head(), ..Published::before(jid) };
         Ok(Reply::Published(published))
     }
 }
@@ -103,6 +109,7 @@ impl Ask for FakeDoor {
                     self.bus.fire(Tag::parse(&tag).unwrap(), &data).await.unwrap();
                     Ok(Reply::Done)
                 }
+                Command::Events(query) => Ok(Reply::Events(Box::new(self.bus.subscribe(query)))),
                 Command::Grains(_) => self.reply("grains"),
                 Command::JobShow(_) => self.reply("job"),
                 Command::JobsActive => self.reply("active"),
@@ -113,7 +120,10 @@ impl Ask for FakeDoor {
                         Some(jid) => jid,
                         None => self.new_jid().await?,
                     };
-                    self.publish(caller, jid, request.fun).await
+                    // The ids of a list are all accepted.
+                    let ids = request.target.tgt.as_list().unwrap_or_default().iter();
+                    let minions = ids.filter_map(|id| MinionId::parse(id.as_str()?).ok()).collect();
+                    self.publish(caller, jid, request.fun, minions).await
                 }
                 Command::KeyFinger(_) => self.keys("fingers"),
                 Command::KeyList => self.keys("keys"),

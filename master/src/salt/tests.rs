@@ -173,10 +173,10 @@ impl Master {
         self.tags().await.iter().filter(|found| *found == tag).count()
     }
 
-    async fn publish(&self, tgt: &str) -> crate::command::Published {
-        let target = TargetText { tgt: tgt.into(), tgt_type: "glob".into(), delimiter: None };
-        let request = PublishRequest {
-            target,
+    /// Returns a job that everybody can do.
+    fn ping(&self, tgt: &str) -> PublishRequest {
+        PublishRequest {
+            target: TargetText { tgt: tgt.into(), tgt_type: "glob".into(), delimiter: None },
             fun: "test.ping".into(),
             arg: Vec::new(),
             ret: String::new(),
@@ -184,8 +184,11 @@ impl Master {
             ttl: None,
             metadata: None,
             options: Map::new(),
-        };
-        self.jobs.publish("root", request).await.unwrap()
+        }
+    }
+
+    async fn publish(&self, tgt: &str) -> crate::command::Published {
+        self.jobs.publish("root", self.ping(tgt)).await.unwrap()
     }
 }
 

@@ -51,6 +51,10 @@ impl Compound {
     pub(super) fn matches(&self, facts: Facts<'_>, pillar: &Map) -> Result<bool, TooHard> {
         self.0.matches(facts, pillar)
     }
+
+    pub(super) fn decided_by(&self, id: &str) -> Result<Option<bool>, TooHard> {
+        self.0.decided_by(id)
+    }
 }
 
 impl Node {
@@ -88,6 +92,28 @@ impl Node {
             Node::One(target) => target.matches_with(facts, pillar),
         }
     }
+
+    fn decided_by(&self, id: &str) -> Result<Option<bool>, TooHard> {
+        match self {
+            Node::All(nodes) => decided(nodes, id, false),
+            Node::Any(nodes) => decided(nodes, id, true),
+            Node::Not(node) => node.decided_by(id).map(|decided| decided.map(|matches| !matches)),
+            Node::One(target) => target.decided_by(id),
+        }
+    }
+}
+
+/// Tells what the nodes come to if one of them with this answer decides, as far as the id does.
+fn decided(nodes: &[Node], id: &str, answer: bool) -> Result<Option<bool>, TooHard> {
+    let mut all = Some(!answer);
+    for node in nodes {
+        match node.decided_by(id)? {
+            Some(found) if found == answer => return Ok(Some(answer)),
+            Some(_) => {}
+            None => all = None,
+        }
+    }
+    Ok(all)
 }
 
 /// Tells whether one of the nodes gives this answer.

@@ -311,6 +311,22 @@ impl Target {
         }
     }
 
+    /// Tells whether a minion may be meant of which nothing is known but its id.
+    pub fn may_match(&self, id: &str) -> Result<bool, TooHard> {
+        self.decided_by(id).map(|decided| decided != Some(false))
+    }
+
+    /// Tells whether a minion is meant, as far as its id decides.
+    fn decided_by(&self, id: &str) -> Result<Option<bool>, TooHard> {
+        match self {
+            Target::Compound(compound) => compound.decided_by(id),
+            Target::Glob(_) | Target::List(_) | Target::Pcre(_) => {
+                self.matches(Facts { id, grains: &Map::new() }).map(Some)
+            }
+            Target::Grain(_) | Target::Ipcidr(_) | Target::Pillar(_) => Ok(None),
+        }
+    }
+
     /// Tells whether a minion is meant whose pillar is not known, or does not matter.
     pub fn matches(&self, facts: Facts<'_>) -> Result<bool, TooHard> {
         self.matches_with(facts, &Map::new())

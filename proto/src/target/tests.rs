@@ -238,3 +238,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_id_alone_rules_a_minion_out_or_leaves_it_open() {
+    let check = |tgt: &str, tgt_type, expected: bool| {
+        let target = Target::parse(&tgt.into(), tgt_type, DELIMITER).unwrap();
+        assert_eq!(target.may_match("web1"), Ok(expected), "{tgt}");
+    };
+    check("web*", TgtType::Glob, true);
+    check("db*", TgtType::Glob, false);
+    check("db1,web1", TgtType::List, true);
+    check("db.*", TgtType::Pcre, false);
+    for (tgt, tgt_type) in [
+        ("os:Debian", TgtType::Grain),
+        ("os:Debian", TgtType::GrainPcre),
+        ("10.0.0.0/8", TgtType::Ipcidr),
+        ("role:web", TgtType::Pillar),
+    ] {
+        check(tgt, tgt_type, true);
+    }
+    check("db* and G@os:Debian", TgtType::Compound, false);
+    check("G@os:Debian and not web*", TgtType::Compound, false);
+    check("G@os:Debian and not db*", TgtType::Compound, true);
+    check("not G@os:Debian", TgtType::Compound, true);
+    check("not ( G@os:Debian or web* )", TgtType::Compound, false);
+    check("db* or I@role:web", TgtType::Compound, true);
+    check("web* or I@role:web", TgtType::Compound, true);
+}

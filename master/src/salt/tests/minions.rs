@@ -48,15 +48,7 @@ async fn a_minion_that_lost_its_rights_is_not_heard_and_the_shared_key_is_replac
 async fn a_job_goes_out_signed_and_its_return_is_logged_once() {
     let master = Master::start().await;
     let mut minion = Minion::accepted(&master, "web1", 1).await;
-    let mut sub = connect(&master.publications, SocketType::Sub).await;
-    sub.subscribe(b"").unwrap();
-    let listens = {
-        let subscribers = &master.salt.inner.subscribers;
-        let driven = sub.recv();
-        let listening = wait_for(|| subscribers.topics() == 1);
-        tokio::select! { () = listening => true, heard = driven => panic!("{heard:?}") }
-    };
-    assert!(listens);
+    let mut sub = ear(&master).await;
     let published = master.publish("web*").await;
     assert!(published.down.is_empty(), "nobody knows yet whether it is there");
     let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
@@ -212,4 +204,53 @@ async fn under_topics_a_job_reaches_those_it_names() {
     assert_eq!((frames.len(), &frames[0][..]), (2, topic.as_bytes()));
     let mut ear = Ear::new(web.credentials.unwrap().shared, None);
     assert_eq!(ear.open(&frames[1]).unwrap().into_inner().text("tgt"), Some("*"), "the job for db1 went to db1 alone");
+}
+
+/// Returns a subscription to everything that is published on the Salt wire.
+async fn ear(master: &Master) -> Link {
+    let mut sub = connect(&master.publications, SocketType::Sub).await;
+    sub.subscribe(b"").unwrap();
+    let subscribers = &master.salt.inner.subscribers;
+    tokio::select! { () = wait_for(|| subscribers.topics() == 1) => {}, heard = sub.recv() => panic!("{heard:?}") }
+    sub
+}
+
+#[tokio::test]
+async fn a_job_goes_out_on_the_salt_wire_only_if_a_salt_minion_can_match_it() {
+    let master = Master::start().await;
+    let native = MinionId::parse("native").unwrap();
+    master.keys.judge(&native, &proto::keys::PublicKey::X25519([7; 32]), None).await;
+    master.act("accept", "native").await;
+    let debian = Bytes::from(msgpack::encode_map(&map! { "os" => "Debian" }));
+    master.salt.inner.parts.registry.set_grains(&native, &debian);
+    let mut told = Minion::accepted(&master, "told", 1).await;
+    let grains = map! { "os" => "Alpine" };
+    let (_, payload) = told.seal(map! { "cmd" => "_pillar", "grains" => grains, "saltenv" => "base", "ver" => "2" });
+    told.ask(payload).await.unwrap();
+    let mut sub = ear(&master).await;
+    let publish = async |tgt_type: &str, tgt: &str, arg: Vec<Value>| {
+        let target = TargetText { tgt: tgt.into(), tgt_type: tgt_type.into(), delimiter: None };
+        let request = PublishRequest { target, arg, ..master.ping("*") };
+        master.jobs.publish("root", request).await.unwrap()
+    };
+    let secret = || vec![Value::from("secret")];
+    // Nobody on the Salt wire can match: the id, or what the one minion has told, rules it out.
+    for (tgt_type, tgt) in [("glob", "native"), ("list", "native"), ("grain", "os:Debian")] {
+        let published = publish(tgt_type, tgt, secret()).await;
+        assert_eq!((published.minions, published.exposed), (vec![native.clone()], vec![]), "{tgt}");
+    }
+    let silent = Minion::accepted(&master, "silent", 2).await;
+    // The last of these is the first that goes out.
+    publish("compound", "G@os:Debian and not silent", secret()).await;
+    let crossing = publish("grain", "os:Debian", secret()).await;
+    assert_eq!((&crossing.minions, &crossing.exposed), (&vec![native.clone()], &vec![silent.id.clone()]));
+    let bare = publish("grain", "os:Debian", Vec::new()).await;
+    assert_eq!(bare.exposed, vec![], "there is nothing to read");
+    let mixed = publish("glob", "*", secret()).await;
+    assert_eq!((mixed.minions.len(), mixed.exposed), (3, vec![]), "Salt minions are meant");
+    let mut ear = Ear::new(silent.credentials.unwrap().shared, None);
+    for expected in [crossing.jid, bare.jid, mixed.jid] {
+        let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
+        assert_eq!(ear.open(&frames[0]).unwrap().into_inner().text("jid"), Some(expected.as_str()));
+    }
 }

@@ -225,11 +225,8 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     let registry = crate::sessions::Registry::default();
     rig.commands.parts.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, registry).unwrap().0);
     let published = Published {
-        jid: Jid::parse("20260101000000000000").unwrap(),
         minions: vec![MinionId::parse("m1").unwrap()],
-        missing: Vec::new(),
-        down: Vec::new(),
-        offset: 1,
+        ..Published::before(Jid::parse("20260101000000000000").unwrap())
     };
     let ClearCommand::Publish(publish) = command(&named("salt-3008.5", "publish")) else { panic!("a publish") };
     let caller = Caller { user: "root".into(), origin: Origin::SaltClient { addr: HOME.parse().unwrap() } };
