@@ -229,9 +229,12 @@ impl Master {
         door.admit_reactor(reactor.clone());
         parts.start("reactor", |stop| async move { Ok(reactor_task.run(stop).await?) });
         start_presence(&config, &bus, &registry, parts);
-        let asked = Requests::new(config.requests.clone(), pillars, jobs.clone(), door.clone());
+        let asked = Requests::new(config.requests.clone(), pillars.clone(), jobs.clone(), door.clone());
         let clear = match &config.salt_tools {
-            Some(tools) => Some(start_salt_tools(&config, tools, parts, &bus, &keys, &registry, &door)?),
+            Some(tools) => {
+                let known = (registry.clone(), pillars);
+                Some(start_salt_tools(&config, tools, parts, &bus, &keys, known, &door)?)
+            }
             None => None,
         };
         let needs = SaltParts {
@@ -320,14 +323,14 @@ fn start_salt_tools(
     parts: &mut Parts,
     bus: &Bus,
     keys: &Keys,
-    registry: &Registry,
+    known: (Registry, Pillars),
     door: &Door,
 ) -> anyhow::Result<Arc<ClearCommands>> {
     let own_user = crate::unix::user_name(nix::unistd::geteuid().as_raw());
     let key = LocalKey::open(&config.cachedir, &own_user)?;
     let files = match tools.files.clone() {
         Some(config) => {
-            let (files, task) = SaltFiles::open(config, bus.clone(), keys.clone(), registry.clone())?;
+            let (files, task) = SaltFiles::open(config, bus.clone(), keys.clone(), known)?;
             parts.start("salt files", |stop| async move {
                 task.run(stop).await;
                 Ok(())

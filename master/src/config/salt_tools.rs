@@ -40,8 +40,11 @@ pub(super) fn read(options: &Options<'_>, paths: &Paths) -> Result<Option<SaltTo
         return Err(options.wrong("max_event_size", "at least 1024 bytes"));
     }
     let keep_jobs = options.span("keep_jobs_seconds", 86_400)?;
-    let files =
-        SaltFilesConfig { cachedir: paths.cachedir.clone(), keep_jobs: Some(keep_jobs).filter(|keep| !keep.is_zero()) };
+    let files = SaltFilesConfig {
+        cachedir: paths.cachedir.clone(),
+        facts: options.flag("minion_data_cache", true)?,
+        keep_jobs: Some(keep_jobs).filter(|keep| !keep.is_zero()),
+    };
     let prefixed_dir = paths.optional(options, "salt_sock_dir_prefixed")?;
     if prefixed_dir.as_ref() == Some(&paths.sock_dir) {
         let expected = "another directory than sock_dir (ipc_framing: prefixed is for that)";

@@ -23,7 +23,7 @@ use proto::ids::MinionId;
 use proto::msgpack;
 use proto::target::nodegroup::Nodegroups;
 use proto::value::Map;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::fileserver::Roots;
 use compile::Compiler;
@@ -114,8 +114,10 @@ struct Parts {
     texts: Texts,
     places: Arc<Semaphore>,
     waiting: Semaphore,
-    /// What each minion was told last, encoded: targets look at it, and nothing else.
+    /// What each minion was told last, encoded: targets and Salt's tools look at it, and nothing else.
     told: Mutex<HashMap<MinionId, Bytes>>,
+    /// Changes with every entry of that.
+    changed: watch::Sender<()>,
 }
 
 impl Pillars {
@@ -128,6 +130,7 @@ impl Pillars {
                 places: Arc::new(Semaphore::new(AT_ONCE)),
                 waiting: Semaphore::new(MAX_WAITING),
                 told: Mutex::default(),
+                changed: watch::Sender::default(),
             }),
         }
     }
@@ -163,11 +166,17 @@ impl Pillars {
         }
         if tells {
             self.told().insert(id, encoded.into());
+            self.parts.changed.send_replace(());
         }
         Ok(pillar)
     }
 
-    /// Returns what a minion was told last, encoded.
+    /// Returns what changes whenever a minion was told a pillar that is remembered.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.parts.changed.subscribe()
+    }
+
+    /// Returns what a minion was told last, encoded; nothing without `minion_data_cache`.
     pub fn cached(&self, id: &MinionId) -> Option<Bytes> {
         self.told().get(id).cloned()
     }

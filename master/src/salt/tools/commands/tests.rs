@@ -221,9 +221,11 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     let mut rig = Rig::of("salt-3008.5");
     let (cachedir, keys) = (rig.dir.path().join("cache"), rig.dir.path().join("pki"));
     let (keys, _task) = crate::keys::Keys::open(crate::keys::KeysConfig::new(keys)).unwrap();
-    let config = SaltFilesConfig { cachedir: cachedir.clone(), keep_jobs: None };
-    let registry = crate::sessions::Registry::default();
-    rig.commands.parts.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, registry).unwrap().0);
+    let config = SaltFilesConfig { cachedir: cachedir.clone(), facts: true, keep_jobs: None };
+    std::fs::write(rig.dir.path().join("master"), "").unwrap();
+    let pillars = crate::pillar::Pillars::new(crate::config::load(rig.dir.path()).unwrap().requests.pillar);
+    let known = (crate::sessions::Registry::default(), pillars);
+    rig.commands.parts.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, known).unwrap().0);
     let published = Published {
         minions: vec![MinionId::parse("m1").unwrap()],
         ..Published::before(Jid::parse("20260101000000000000").unwrap())

@@ -27,21 +27,24 @@ fn data_path(cachedir: &Path, id: &MinionId) -> PathBuf {
     cachedir.join("minions").join(id.as_str()).join("data.p")
 }
 
-/// Writes the pillar that a minion was given.
-pub(super) fn save_pillar(cachedir: &Path, id: &MinionId, pillar: &Map) -> Result<(), WriteError> {
-    let path = pillar_path(cachedir, id);
-    put(&path, &pillar.clone().into())?;
-    let grains = read(&grains_path(cachedir, id));
-    put(&data_path(cachedir, id), &map! { "grains" => grains, "pillar" => pillar.clone() }.into())
+/// What the master knows of a minion, encoded.
+pub(super) struct Facts {
+    pub(super) grains: Bytes,
+    /// The pillar that it was told last. None since the master started: what lies there is better than nothing.
+    pub(super) pillar: Option<Bytes>,
 }
 
-fn save_grains(cachedir: &Path, id: &MinionId, grains: Map) -> Result<(), WriteError> {
+fn save(cachedir: &Path, id: &MinionId, facts: &Facts) -> Result<(), WriteError> {
+    let grains = proto::msgpack::decode_map(&facts.grains).unwrap_or_default();
     put(&grains_path(cachedir, id), &grains.clone().into())?;
     let path = pillar_path(cachedir, id);
-    if !path.exists() {
-        put(&path, &Map::new().into())?;
+    let told = facts.pillar.as_ref().map(|told| proto::msgpack::decode_map(told).unwrap_or_default());
+    let is_new = told.is_some() || !path.exists();
+    let pillar = told.unwrap_or_else(|| read(&path));
+    if is_new {
+        put(&path, &pillar.clone().into())?;
     }
-    put(&data_path(cachedir, id), &map! { "grains" => grains, "pillar" => read(&path) }.into())
+    put(&data_path(cachedir, id), &map! { "grains" => grains, "pillar" => pillar }.into())
 }
 
 fn put(path: &Path, value: &Value) -> Result<(), WriteError> {
@@ -59,7 +62,7 @@ fn read(path: &Path) -> Map {
 /// What was written, so that only what has changed is written again.
 #[derive(Debug, Default)]
 pub(super) struct Written {
-    /// By minion, a digest of its grains.
+    /// By minion, a digest of its facts.
     of: HashMap<MinionId, u64>,
     looked: bool,
 }
@@ -71,7 +74,7 @@ impl Written {
         &mut self,
         cachedir: &Path,
         accepted: &[MinionId],
-        grains: impl Fn(&MinionId) -> Option<Bytes>,
+        facts: impl Fn(&MinionId) -> Option<Facts>,
     ) -> Result<(), WriteError> {
         let mut failed = None;
         let mut note = |done: Result<(), WriteError>| {
@@ -81,13 +84,10 @@ impl Written {
         };
         let mut now = HashMap::with_capacity(accepted.len());
         for id in accepted {
-            let Some(told) = grains(id) else { continue };
-            let digest = digest(&told);
-            if self.of.get(id) != Some(&digest) {
-                let decoded = proto::msgpack::decode_map(&told).unwrap_or_default();
-                if !note(save_grains(cachedir, id, decoded)) {
-                    continue;
-                }
+            let Some(facts) = facts(id) else { continue };
+            let digest = digest(&facts);
+            if self.of.get(id) != Some(&digest) && !note(save(cachedir, id, &facts)) {
+                continue;
             }
             now.insert(id.clone(), digest);
         }
@@ -104,9 +104,9 @@ impl Written {
     }
 }
 
-fn digest(bytes: &[u8]) -> u64 {
+fn digest(facts: &Facts) -> u64 {
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
+    (&facts.grains, &facts.pillar).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -140,28 +140,37 @@ mod tests {
         MinionId::parse(text).unwrap()
     }
 
-    fn grains(os: &str) -> Option<Bytes> {
-        Some(Bytes::from(proto::msgpack::encode_map(&map! { "os" => os })))
+    fn known(os: &str, pillar: Option<&Map>) -> Option<Facts> {
+        let encoded = |map: &Map| Bytes::from(proto::msgpack::encode_map(map));
+        Some(Facts { grains: encoded(&map! { "os" => os }), pillar: pillar.map(encoded) })
     }
 
     #[test]
     fn both_forms_are_written_and_follow_the_keys() {
+        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let mut written = Written::default();
-        written.update(dir.path(), &[id("a"), id("b")], |_| grains("Debian")).unwrap();
+        written.update(dir.path(), &[id("a"), id("b")], |_| known("Debian", None)).unwrap();
         assert_eq!(read(&grains_path(dir.path(), &id("a"))), map! { "os" => "Debian" });
         let data = || read(&data_path(dir.path(), &id("a")));
         assert_eq!(data(), map! { "grains" => map! { "os" => "Debian" }, "pillar" => Map::new() });
-        save_pillar(dir.path(), &id("a"), &map! { "role" => "web" }).unwrap();
-        written.update(dir.path(), &[id("a")], |_| grains("Ubuntu")).unwrap();
-        assert_eq!(data(), map! { "grains" => map! { "os" => "Ubuntu" }, "pillar" => map! { "role" => "web" } });
+        let pillar = map! { "role" => "web" };
+        written.update(dir.path(), &[id("a")], |_| known("Debian", Some(&pillar))).unwrap();
+        assert_eq!(read(&pillar_path(dir.path(), &id("a"))), pillar);
+        assert_eq!(data(), map! { "grains" => map! { "os" => "Debian" }, "pillar" => pillar.clone() });
+        for path in [pillar_path(dir.path(), &id("a")), data_path(dir.path(), &id("a"))] {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+        }
+        written.update(dir.path(), &[id("a")], |_| known("Ubuntu", None)).unwrap();
+        assert_eq!(data(), map! { "grains" => map! { "os" => "Ubuntu" }, "pillar" => pillar }, "it stays");
         assert!(!grains_path(dir.path(), &id("b")).exists() && !dir.path().join("minions/b").exists());
     }
 
     #[test]
     fn what_an_earlier_process_wrote_goes_with_its_key() {
         let dir = tempfile::tempdir().unwrap();
-        Written::default().update(dir.path(), &[id("a"), id("b")], |_| grains("Debian")).unwrap();
+        let facts = |_: &MinionId| known("Debian", None);
+        Written::default().update(dir.path(), &[id("a"), id("b")], facts).unwrap();
         // After a restart the grains of `a` are not known before it connects: what lies there is better than nothing.
         Written::default().update(dir.path(), &[id("a")], |_| None).unwrap();
         assert!(grains_path(dir.path(), &id("a")).exists() && !grains_path(dir.path(), &id("b")).exists());
@@ -171,9 +180,10 @@ mod tests {
     fn what_has_not_changed_is_not_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut written = Written::default();
-        written.update(dir.path(), &[id("a")], |_| grains("Debian")).unwrap();
+        let facts = |_: &MinionId| known("Debian", None);
+        written.update(dir.path(), &[id("a")], facts).unwrap();
         fs::remove_file(grains_path(dir.path(), &id("a"))).unwrap();
-        written.update(dir.path(), &[id("a")], |_| grains("Debian")).unwrap();
+        written.update(dir.path(), &[id("a")], facts).unwrap();
         assert!(!grains_path(dir.path(), &id("a")).exists());
     }
 }

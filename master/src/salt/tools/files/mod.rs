@@ -20,6 +20,7 @@ use proto::value::Map;
 
 use crate::bus::Bus;
 use crate::keys::Keys;
+use crate::pillar::Pillars;
 use crate::sessions::Registry;
 
 pub use disk::WriteError;
@@ -35,6 +36,8 @@ const DIRS: [&str; 7] = ["grains", "jobs", "minions", "pillar", "proc", "syndics
 pub struct SaltFilesConfig {
     /// The master's `cachedir`.
     pub cachedir: PathBuf,
+    /// Whether grains and pillars are written (`minion_data_cache`, default on).
+    pub facts: bool,
     /// How long the files of a job are kept (`keep_jobs_seconds`, default 86400); none: for ever.
     pub keep_jobs: Option<Duration>,
 }
@@ -46,16 +49,16 @@ pub struct SaltFiles {
 }
 
 impl SaltFiles {
-    /// Makes the directories, the handle and its task.
+    /// Makes the directories, the handle and its task. `known` is what minions have told, and what they were told.
     pub fn open(
         config: SaltFilesConfig,
         bus: Bus,
         keys: Keys,
-        registry: Registry,
+        known: (Registry, Pillars),
     ) -> Result<(SaltFiles, SaltFilesTask), WriteError> {
         DIRS.iter().try_for_each(|name| disk::make_dir(&config.cachedir.join(name)))?;
         let files = SaltFiles { cachedir: config.cachedir.clone() };
-        Ok((files, SaltFilesTask::new(config, bus, keys, registry)))
+        Ok((files, SaltFilesTask::new(config, bus, keys, known)))
     }
 
     /// Writes the load of a job, as it was asked for, and who is expected to return.
@@ -63,13 +66,6 @@ impl SaltFiles {
         let job = JobDir::of(&self.cachedir, &jid);
         let written = tokio::task::spawn_blocking(move || job.save_load(&jid, &load, &minions, jobs::Replace::Yes));
         // An error means that the runtime is shutting down.
-        written.await.unwrap_or(Ok(()))
-    }
-
-    /// Writes the pillar that a minion was given.
-    pub async fn save_pillar(&self, id: MinionId, pillar: Map) -> Result<(), WriteError> {
-        let cachedir = self.cachedir.clone();
-        let written = tokio::task::spawn_blocking(move || facts::save_pillar(&cachedir, &id, &pillar));
         written.await.unwrap_or(Ok(()))
     }
 }

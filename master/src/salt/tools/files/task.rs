@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
+use proto::ids::MinionId;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::facts::Written;
+use super::facts::{Facts, Written};
 use super::{SaltFilesConfig, disk, jobs};
 use crate::bus::{Bus, Event, EventQuery, Since, Subscription};
 use crate::keys::Keys;
+use crate::pillar::Pillars;
 use crate::sessions::Registry;
 
 /// How many events are written between two looks at anything else. What waits behind them waits in the log.
 const BATCH: usize = 256;
-/// How long changes of grains are gathered: a fleet that comes back is written once.
+/// How long changes of grains and pillars are gathered: a fleet that comes back is written once.
 const GATHER: Duration = Duration::from_secs(2);
 /// How often old jobs are looked for, and the place in the log is stored.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
@@ -33,6 +35,7 @@ pub struct SaltFilesTask {
     bus: Bus,
     keys: Keys,
     registry: Registry,
+    pillars: Pillars,
     written: Written,
     next: u64,
     stored: u64,
@@ -41,23 +44,29 @@ pub struct SaltFilesTask {
 
 /// What the loop turns to next.
 enum Input {
+    Changed,
     Event(Option<Event>),
     Expire,
-    Grains,
+    Facts,
     Stop,
     Store,
 }
 
 impl SaltFilesTask {
-    pub(super) fn new(config: SaltFilesConfig, bus: Bus, keys: Keys, registry: Registry) -> SaltFilesTask {
+    pub(super) fn new(
+        config: SaltFilesConfig,
+        bus: Bus,
+        keys: Keys,
+        (registry, pillars): (Registry, Pillars),
+    ) -> SaltFilesTask {
         let written = Written::default();
-        SaltFilesTask { config, bus, keys, registry, written, next: 0, stored: 0, told: None }
+        SaltFilesTask { config, bus, keys, registry, pillars, written, next: 0, stored: 0, told: None }
     }
 
     /// Runs until the token is cancelled. A disk that fails is named and costs files, never the master.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut events = self.begin();
-        let mut grains = self.registry.watch_grains();
+        let (mut grains, mut pillars) = (self.registry.watch_grains(), self.pillars.watch());
         let mut gathered: Option<Instant> = Some(Instant::now());
         let (mut expire, mut store) = (every(EXPIRE_EVERY), every(STORE_EVERY));
         loop {
@@ -65,23 +74,20 @@ impl SaltFilesTask {
                 () = stop.cancelled() => Input::Stop,
                 _ = expire.tick() => Input::Expire,
                 _ = store.tick() => Input::Store,
-                () = until(gathered) => Input::Grains,
-                changed = grains.changed(), if gathered.is_none() => match changed {
-                    Ok(()) => {
-                        gathered = Some(Instant::now() + GATHER);
-                        continue;
-                    }
-                    Err(_) => Input::Stop,
-                },
+                () = until(gathered) => Input::Facts,
+                Ok(()) = grains.changed(), if gathered.is_none() => Input::Changed,
+                Ok(()) = pillars.changed(), if gathered.is_none() => Input::Changed,
                 event = events.next() => Input::Event(event),
             };
             match input {
+                Input::Changed => gathered = Some(Instant::now() + GATHER),
                 Input::Event(Some(first)) => self.take_in(first, &mut events).await,
                 Input::Expire => self.expire().await,
-                Input::Grains => {
+                Input::Facts => {
                     gathered = None;
                     grains.mark_unchanged();
-                    self.update_grains().await;
+                    pillars.mark_unchanged();
+                    self.update_facts().await;
                 }
                 Input::Store => self.store().await,
                 Input::Event(None) | Input::Stop => break,
@@ -120,12 +126,15 @@ impl SaltFilesTask {
         self.bus.note_cursor(CURSOR, Some(self.next));
     }
 
-    async fn update_grains(&mut self) {
+    async fn update_facts(&mut self) {
         let mut written = std::mem::take(&mut self.written);
         let (cachedir, accepted) = (self.config.cachedir.clone(), self.keys.accepted_ids());
-        let registry = self.registry.clone();
+        // What is not to be kept does not lie there either: it may be left over from another configuration.
+        let accepted = if self.config.facts { accepted } else { Vec::new().into() };
+        let (registry, pillars) = (self.registry.clone(), self.pillars.clone());
+        let facts = move |id: &MinionId| Some(Facts { grains: registry.grains(id)?, pillar: pillars.cached(id) });
         let done = tokio::task::spawn_blocking(move || {
-            let done = written.update(&cachedir, &accepted, |id| registry.grains(id));
+            let done = written.update(&cachedir, &accepted, facts);
             (written, done)
         });
         // An error means that the runtime is shutting down.
