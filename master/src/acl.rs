@@ -98,7 +98,7 @@ mod tests {
     fn the_event_socket_gives_no_more_rights_than_the_api() {
         let fire = Command::Fire { tag: "a/b".into(), data: proto::value::Map::new() };
         for (uid, allowed) in [(0, true), (500, true), (1000, false)] {
-            let caller = Caller { user: "alice".into(), origin: Origin::EventSocket { uid, pid: None } };
+            let caller = Caller { user: "alice".into(), origin: Origin::EventSocket { uid, pid: None, nth: 1 } };
             assert_eq!(Acl { own_uid: 500 }.check(&caller, &fire).is_ok(), allowed, "{uid}");
         }
     }

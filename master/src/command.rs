@@ -55,6 +55,8 @@ pub enum Origin {
         uid: u32,
         /// Its process id, where the kernel tells.
         pid: Option<i32>,
+        /// Which event of its connection this is, from 1.
+        nth: u64,
     },
     /// A minion, as far as the options `peer` and `peer_run` let it.
     Minion,

@@ -82,11 +82,12 @@ async fn connection(stream: UnixStream, bus: &Bus, door: Arc<dyn Ask>, counts: &
         tracing::warn!("the kernel does not say who fires events");
         return;
     };
-    let caller = Caller { user: peer.user, origin: Origin::EventSocket { uid: peer.uid, pid: peer.pid } };
+    let Peer { uid, pid, user } = peer;
     let refused = |error: &(dyn std::error::Error + 'static)| {
         counts.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(user = caller.user, pid = peer.pid, error, "an event that a local tool fired was refused");
+        tracing::warn!(user, pid, error, "an event that a local tool fired was refused");
     };
+    let mut nth = 0;
     let (mut frames, mut bucket) = (Frames::default(), Bucket::new(Instant::now()));
     let mut input = vec![0; READ_BYTES];
     loop {
@@ -101,7 +102,9 @@ async fn connection(stream: UnixStream, bus: &Bus, door: Arc<dyn Ask>, counts: &
             match frames.next_event() {
                 Ok(Some(body)) => {
                     tokio::time::sleep_until(bucket.take(Instant::now())).await;
-                    if let Err(error) = fire(bus, &*door, &caller, &body).await {
+                    nth += 1;
+                    let caller = Caller { user: user.clone(), origin: Origin::EventSocket { uid, pid, nth } };
+                    if let Err(error) = fire(bus, &*door, caller, &body).await {
                         refused(&error);
                     }
                 }
@@ -123,13 +126,13 @@ enum FireError {
     Command(#[from] crate::command::CommandError),
 }
 
-async fn fire(bus: &Bus, door: &dyn Ask, caller: &Caller, body: &Bytes) -> Result<(), FireError> {
+async fn fire(bus: &Bus, door: &dyn Ask, caller: Caller, body: &Bytes) -> Result<(), FireError> {
     let event = Event::decode(body)?;
     let data = event.map()?;
     if event.tag == Tag::key().as_str() && is_told(bus, &data).await {
         return Ok(());
     }
-    door.ask(caller.clone(), Command::Fire { tag: event.tag, data }).await?;
+    door.ask(caller, Command::Fire { tag: event.tag, data }).await?;
     Ok(())
 }
 

@@ -139,7 +139,10 @@ async fn who_fires_is_known_by_the_kernel_and_both_framings_are_understood() {
         let (caller, command) = rig.asked.next().await;
         assert_eq!(command, Command::Fire { tag: "my/tag".into(), data: map! { "x" => 7 } });
         let pid = i32::try_from(std::process::id()).ok();
-        assert_eq!(caller.origin, Origin::EventSocket { uid: nix::unistd::getuid().as_raw(), pid });
+        assert_eq!(caller.origin, Origin::EventSocket { uid: nix::unistd::getuid().as_raw(), pid, nth: 1 });
+        stream.write_all(&ipc::encode(framing, &event)).await.unwrap();
+        let (caller, _) = rig.asked.next().await;
+        assert!(matches!(caller.origin, Origin::EventSocket { nth: 2, .. }), "each is counted: {caller:?}");
     }
 }
 
