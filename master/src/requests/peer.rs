@@ -67,7 +67,8 @@ pub(super) fn publication(rights: &Rights, id: &MinionId, load: &Map) -> Option<
         jid: None,
         ttl: None,
         metadata: None,
-        options: Map::new(),
+        // Who publishes is told to those who run it (salt-wire.md §4.2).
+        options: map! { "id" => id },
     })
 }
 
@@ -140,6 +141,7 @@ mod tests {
     fn a_minion_publishes_what_it_may_and_nothing_else() {
         let job = publish("foo1", "test.ping", vec![]).unwrap();
         assert_eq!((job.fun, job.arg, job.target.tgt_type.as_str()), ("test.ping".into(), vec![], "glob"));
+        assert_eq!(job.options.text("id"), Some("foo1"));
         assert_eq!(publish("bar", "test.ping", vec![]), None);
         assert_eq!(publish("foo1", "cmd.run", vec!["id".into()]), None);
         assert_eq!(publish("foo1", "test.ping,cmd.run", vec![]), None);

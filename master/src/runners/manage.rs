@@ -1,10 +1,20 @@
-//! `manage`: who is connected. Presence is known, so no minion has to be asked.
+//! `manage`: who is there. The presence of native minions is known; Salt minions are asked, with `test.ping`, as Salt's own
+//! runner does it.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use proto::map;
 use proto::value::{Map, MapExt, Value};
 
+use super::args::invalid;
 use super::{Args, Function, Runner, RunnerContext};
-use crate::command::{Command, CommandError};
+use crate::command::{Command, CommandError, PublishRequest, TargetText};
+
+/// How long Salt minions may take to answer, unless the call says otherwise: Salt's `timeout`.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time that a call may ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(super) const RUNNER: Runner = Runner {
     name: "manage",
@@ -17,36 +27,32 @@ pub(super) const RUNNER: Runner = Runner {
     ],
 };
 
-const DOWN: &str = "manage.down";
+const DOWN: &str = "manage.down [timeout=SECONDS]";
 const PRESENT: &str = "manage.present";
-const STATUS: &str = "manage.status";
-const UP: &str = "manage.up";
+const STATUS: &str = "manage.status [timeout=SECONDS]";
+const UP: &str = "manage.up [timeout=SECONDS]";
 const VERSIONS: &str = "manage.versions";
 
-/// Returns the accepted minions that are not connected.
+/// Returns the accepted minions that are not there: native ones that are not connected, Salt minions that do not answer.
 async fn down(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
-    args.finish(0, DOWN)?;
-    Ok(minions(context).await?.1.into())
+    Ok(asked(context, args, DOWN).await?.1.into())
 }
 
-/// Returns the minions that are connected.
+/// Returns the minions that are connected. A Salt minion's presence is not known, and it is not asked.
 async fn present(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
     args.finish(0, PRESENT)?;
-    Ok(minions(context).await?.0.into())
+    Ok(known(context).await?.up.into())
 }
 
-/// Returns the accepted minions in two lists, `up` and `down`.
+/// Returns the accepted minions in two lists, `up` and `down`; Salt minions are asked.
 async fn status(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
-    args.finish(0, STATUS)?;
-    let (up, down) = minions(context).await?;
-    // A Salt minion is neither before somebody has asked it.
+    let (up, down) = asked(context, args, STATUS).await?;
     Ok(map! { "up" => up, "down" => down }.into())
 }
 
-/// Returns the minions that are connected.
+/// Returns the minions that are there: native ones that are connected, Salt minions that answer.
 async fn up(context: RunnerContext<'_>, args: Args) -> Result<Value, CommandError> {
-    args.finish(0, UP)?;
-    Ok(minions(context).await?.0.into())
+    Ok(asked(context, args, UP).await?.0.into())
 }
 
 /// Groups those that are up by how their version stands to the master's, under Salt's headings.
@@ -82,12 +88,70 @@ fn numbers(version: &str) -> Option<Vec<u64>> {
     version.split('.').map(|number| number.parse().ok()).collect()
 }
 
-/// Returns the accepted minions that are up, and those that are not.
-async fn minions(context: RunnerContext<'_>) -> Result<(Vec<Value>, Vec<Value>), CommandError> {
+/// Accepted minions by their presence.
+#[derive(Default)]
+struct Known {
+    up: Vec<Value>,
+    down: Vec<Value>,
+    /// Salt minions: nobody knows before they are asked.
+    unknown: Vec<Value>,
+}
+
+async fn known(context: RunnerContext<'_>) -> Result<Known, CommandError> {
     let listed = context.value(Command::Minions).await?;
-    let known = listed.as_list().unwrap_or_default().iter().filter(|minion| minion.get("up") != Some(&Value::Null));
-    let (up, down): (Vec<&Value>, Vec<&Value>) =
-        known.partition(|minion| minion.get("up").is_some_and(Value::is_truthy));
-    let ids = |minions: Vec<&Value>| minions.into_iter().filter_map(|minion| minion.get("id").cloned()).collect();
-    Ok((ids(up), ids(down)))
+    let mut known = Known::default();
+    for minion in listed.as_list().unwrap_or_default() {
+        let Some(id) = minion.get("id") else { continue };
+        let group = match minion.get("up") {
+            Some(Value::Null) => &mut known.unknown,
+            Some(up) if up.is_truthy() => &mut known.up,
+            _ => &mut known.down,
+        };
+        group.push(id.clone());
+    }
+    Ok(known)
+}
+
+/// Returns the accepted minions that are there and those that are not, in the order of their ids.
+async fn asked(
+    context: RunnerContext<'_>,
+    mut args: Args,
+    usage: &str,
+) -> Result<(Vec<Value>, Vec<Value>), CommandError> {
+    let timeout = match args.kwarg.take("timeout") {
+        None | Some(Value::Null) => TIMEOUT,
+        Some(Value::Int(seconds)) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_TIMEOUT),
+        Some(other) => {
+            return Err(invalid(&format!("timeout must be a number of seconds, not {}", other.kind()), usage));
+        }
+    };
+    args.finish(0, usage)?;
+    let Known { mut up, mut down, unknown } = known(context).await?;
+    if !unknown.is_empty() {
+        let answering = answering(context, unknown.clone(), timeout).await?;
+        let (there, silent): (Vec<Value>, Vec<Value>) = unknown.into_iter().partition(|id| answering.contains(id));
+        up.extend(there);
+        down.extend(silent);
+        [&mut up, &mut down].into_iter().for_each(|ids| ids.sort_by(|one, other| one.as_str().cmp(&other.as_str())));
+    }
+    Ok((up, down))
+}
+
+/// Asks minions whether they are there; returns those that answer in time.
+async fn answering(
+    context: RunnerContext<'_>,
+    ids: Vec<Value>,
+    timeout: Duration,
+) -> Result<HashSet<Value>, CommandError> {
+    let request = PublishRequest {
+        target: TargetText::new(ids.into(), None),
+        fun: "test.ping".into(),
+        arg: Vec::new(),
+        ret: String::new(),
+        jid: None,
+        ttl: None,
+        metadata: None,
+        options: Map::new(),
+    };
+    context.returning(request, timeout).await
 }

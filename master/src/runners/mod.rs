@@ -15,15 +15,18 @@ mod reactor;
 mod salt;
 mod test;
 
+use std::collections::HashSet;
 use std::pin::Pin;
+use std::time::Duration;
 
 use proto::ids::Jid;
 use proto::map;
 use proto::tag::Tag;
 use proto::value::{MapExt, Value};
+use tokio::time::Instant;
 
-use crate::bus::Bus;
-use crate::command::{Caller, Command, CommandError, Door, Reply};
+use crate::bus::{Bus, EventQuery, Since};
+use crate::command::{Caller, Command, CommandError, Door, PublishRequest, Reply};
 
 pub use args::Args;
 
@@ -69,9 +72,44 @@ impl RunnerContext<'_> {
         match self.door.ask(self.caller.clone(), command).await? {
             Reply::Value(value) => Ok(value),
             Reply::Done => Ok(Value::Bool(true)),
-            _ => Err(CommandError::Internal("the master answered something else than was asked".into())),
+            _ => Err(something_else()),
         }
     }
+
+    /// Publishes a job and waits for its returns, so long at most; returns the ids of those that have returned.
+    pub(crate) async fn returning(
+        &self,
+        request: PublishRequest,
+        timeout: Duration,
+    ) -> Result<HashSet<Value>, CommandError> {
+        let until = Instant::now() + timeout;
+        let job = match self.door.ask(self.caller.clone(), Command::Publish(request)).await {
+            Ok(Reply::Published(job)) => job,
+            // Their keys have just gone.
+            Err(CommandError::NoMatch) => return Ok(HashSet::new()),
+            Err(error) => return Err(error),
+            Ok(_) => return Err(something_else()),
+        };
+        let tags = vec![format!("salt/job/{}/ret/*", job.jid)];
+        let query = EventQuery { tags, since: Since::Offset(job.offset), until: None };
+        let events = self.door.ask(self.caller.clone(), Command::Events(query)).await?;
+        let Reply::Events(mut returns) = events else { return Err(something_else()) };
+        let mut returned = HashSet::new();
+        let gather = async {
+            while returned.len() < job.minions.len() {
+                let Some(event) = returns.next().await else { break };
+                let id = event.map().ok().and_then(|data| data.at("id").cloned());
+                returned.extend(id);
+            }
+        };
+        // Who has not returned by then has not returned.
+        let _ = tokio::time::timeout_at(until, gather).await;
+        Ok(returned)
+    }
+}
+
+fn something_else() -> CommandError {
+    CommandError::Internal("the master answered something else than was asked".into())
 }
 
 /// A runner: its name and its functions.

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::fake::{self, Asked, FakeDoor, json};
 use super::*;
+use crate::bus::{EventQuery, Since};
 use crate::command::Origin;
 
 struct Rig {
@@ -109,6 +110,27 @@ async fn manage_tells_who_is_up() {
     rig.check("manage.present", "[]", "{}", r#"["m1","m3"]"#).await;
     rig.check("manage.down", "[]", "{}", r#"["m2"]"#).await;
     rig.check("manage.status", "[]", "{}", r#"{"up":["m1","m3"],"down":["m2"]}"#).await;
+}
+
+#[tokio::test]
+async fn manage_asks_salt_minions_whose_presence_nobody_knows() {
+    let rig = Rig::new();
+    let minions = r#"[{"id":"m1","up":false},{"id":"m2","up":true},{"id":"s1","up":null}]"#;
+    rig.door.answer("minions", Ok(json(minions)));
+    rig.check("manage.present", "[]", "{}", r#"["m2"]"#).await;
+    rig.check("manage.status", "[]", r#"{"timeout": 0}"#, r#"{"up":["m2"],"down":["m1","s1"]}"#).await;
+    let bus = rig.bus.clone();
+    let query = EventQuery { tags: vec!["salt/job/*/new".into()], since: Since::Now, until: None };
+    let mut jobs = bus.subscribe(query);
+    let answers = tokio::spawn(async move {
+        let job = jobs.next().await.unwrap().map().unwrap();
+        let tag = Tag::parse(&format!("salt/job/{}/ret/s1", job.text("jid").unwrap())).unwrap();
+        bus.fire(tag, &map! { "id" => "s1", "return" => true }).await.unwrap();
+    });
+    rig.check("manage.up", "[]", r#"{"timeout": 60}"#, r#"["m2","s1"]"#).await;
+    answers.await.unwrap();
+    let error = rig.run("manage.up", "[]", r#"{"timeout": "long"}"#).await.unwrap_err().to_string();
+    assert!(error.contains("timeout must be a number of seconds, not text"), "{error}");
 }
 
 const JOB: &str = r#"{"jid":"20261121003232784705","Function":"test.sleep","Arguments":[3],"Target":"*",
