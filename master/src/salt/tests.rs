@@ -27,6 +27,7 @@ use crate::keys::KeysConfig;
 use crate::sessions::{self, SessionParts};
 
 mod attacks;
+mod damage;
 mod minions;
 
 /// How long anything may take.

@@ -242,3 +242,25 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     assert_eq!(written.text("jid"), Some("20260101000000000000"));
     assert!(written.at("key").is_none() && written.text("user") == Some("root"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_command_is_answered_and_without_its_key_changes_nothing() {
+    let mut rig = Rig::of("salt-3008.5");
+    let key = named("salt-3008.5", "publish")["request"]["key"].as_str().unwrap().to_owned();
+    for name in ["publish", "runner", "wheel"] {
+        let capture =
+            captures("salt-3008.5").into_iter().find(|capture| capture["name"].as_str().unwrap().starts_with(name));
+        let whole = bytes(&capture.unwrap(), "request_wire_hex");
+        for at in 0..whole.len() {
+            assert!(Envelope::decode(&whole[..at]).is_err(), "{name} cut at {at}");
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let Ok(Envelope::Clear(load)) = Envelope::decode(&damaged) else { continue };
+            let has_key = load.text("key") == Some(&key);
+            let reply = rig.commands.answer(HOME.parse().unwrap(), ClearCommand::decode(load)).await;
+            assert!(!reply.encode().is_empty(), "{name} at {at}");
+            let asked = rig.asked.rest();
+            assert!(has_key || asked.is_empty(), "{name} at {at}: {asked:?}");
+        }
+    }
+}
