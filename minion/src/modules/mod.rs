@@ -32,6 +32,7 @@ mod network;
 mod parts;
 mod pillar;
 mod ps;
+mod publish;
 mod saltutil;
 mod service;
 mod slack;
@@ -61,6 +62,7 @@ pub fn all() -> &'static [&'static [Function]] {
         network::FUNCTIONS,
         pillar::FUNCTIONS,
         ps::FUNCTIONS,
+        publish::FUNCTIONS,
         saltutil::FUNCTIONS,
         service::FUNCTIONS,
         slack::FUNCTIONS,

@@ -157,7 +157,7 @@ pub(super) const CASES: &[(&str, Verdict)] = &[
     ("targeting-jobs/out-yaml", Same),
     ("targeting-jobs/pillar-get", Differs(CLEAR_PILLAR)),
     ("targeting-jobs/pillar-items", Differs(CLEAR_PILLAR)),
-    ("targeting-jobs/publish", Differs(NOT_YET)),
+    ("targeting-jobs/publish", Same),
     ("targeting-jobs/retcode-all", Same),
     ("targeting-jobs/return-many", Same),
     ("targeting-jobs/run-all", Same),
