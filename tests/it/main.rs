@@ -14,7 +14,6 @@ mod hostile;
 mod hosts;
 mod jobs;
 mod keys;
-mod matrix;
 mod minion;
 mod peers;
 mod power;

@@ -1,6 +1,6 @@
 //! Our minion under a real, unmodified Salt master: a table with a verdict for each cell, and a failure if one is not good.
 
-use halite_tests::salt::{SaltMaster, SaltsMinion, venv};
+use halite_tests::salt::{self, Release, SaltMaster, SaltsMinion};
 use halite_tests::wait_for;
 
 mod cells;
@@ -16,8 +16,8 @@ struct Scene {
 type Cell = (&'static str, fn(&mut Scene) -> Result<(), String>);
 
 impl Scene {
-    fn start(venv: std::path::PathBuf) -> Scene {
-        let master = SaltMaster::start(venv, "");
+    fn start(release: Release) -> Scene {
+        let master = SaltMaster::start(release, "peer:\n  .*: [test.*]\npeer_run:\n  .*: [test.arg]\n");
         cells::prepare(&master);
         let mine = "mine_functions:\n  kernel:\n    - mine_function: grains.get\n    - kernel\n";
         let beacons = "beacons:\n  status:\n    - interval: 1\n    - time: [all]\n";
@@ -27,10 +27,10 @@ impl Scene {
 }
 
 /// Tries every cell, and prints the table past the capture of a passing test's output.
-fn table(version: &str) {
+fn table(version: &'static str) {
     let test = format!("our minion under Salt {version}");
-    let Some(venv) = venv(&test, version) else { return };
-    let mut scene = Scene::start(venv);
+    let Some(release) = salt::release(&test, version) else { return };
+    let mut scene = Scene::start(release);
     let mut bad = Vec::new();
     for (name, cell) in cells::ALL {
         let verdict = match cell(&mut scene) {

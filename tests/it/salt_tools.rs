@@ -1,77 +1,42 @@
 //! Salt's own tools, unmodified, beside a Halite master: `salt`, `salt-run`, `salt-key`, `salt-call` and the Python client.
 //!
-//! They run where `HALITE_SALT` names a folder of virtualenvs, each with one release of Salt (`3006.30`, `3007.17`,
-//! `3008.5`); their framings of the local event bus differ, and so do the files that they read.
+//! They run where `HALITE_SALT` names the releases; their framings of the local event bus differ, and so do the files that they read.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use halite_tests::{Fleet, Outcome, run, skipped, wait_for};
+use halite_tests::salt::{self, Release};
+use halite_tests::{Fleet, Outcome, run, wait_for};
 use serde_json::{Value as Json, json};
-
-/// What a Salt user's configuration says. Both the master and the tools read it.
-const SALT_CONFIG: &str = "salt_listener: true
-pki_dir: /etc/salt/pki/master
-cachedir: /var/cache/salt/master
-sock_dir: /var/run/salt/master
-timeout: 20
-";
 
 /// A fleet of two native minions, and one release of Salt's tools beside its master.
 struct Lab {
     fleet: Fleet,
-    bin: PathBuf,
-}
-
-/// Returns the programs of a release; without them says loudly that the test did not run.
-fn release(test: &str, line: &str) -> Option<PathBuf> {
-    let Some(dir) = std::env::var_os("HALITE_SALT") else {
-        skipped(test, "HALITE_SALT names no folder with virtualenvs of Salt (3006.30, 3007.17, 3008.5)");
-        return None;
-    };
-    let found = std::fs::read_dir(&dir).unwrap().filter_map(|entry| entry.ok()).find(|entry| {
-        let is_of_line = entry.file_name().to_string_lossy().starts_with(line);
-        is_of_line && entry.path().join("bin").join("salt").exists()
-    });
-    if found.is_none() {
-        skipped(test, &format!("HALITE_SALT has no Salt {line}"));
-    }
-    found.map(|entry| entry.path().join("bin"))
+    release: Release,
 }
 
 impl Lab {
-    fn start(test: &str, line: &str) -> Option<Lab> {
-        let bin = release(test, line)?;
-        let mut lab = Lab { fleet: Lab::master(Fleet::new().master_config(SALT_CONFIG)), bin };
+    fn start(test: &str, version: &'static str) -> Option<Lab> {
+        let release = salt::release(test, version)?;
+        let mut lab = Lab { fleet: salt::start(Fleet::new()), release };
         lab.fleet.start_minions(2);
         Some(lab)
     }
 
-    /// Starts a master whose file names its ports, because Salt's tools read them there.
-    fn master(builder: halite_tests::Builder) -> Fleet {
-        let mut fleet = builder.start();
-        fleet.stop_master();
-        fleet.restart_master();
-        fleet
-    }
-
     fn tool(&self, name: &str, args: &[&str]) -> Outcome {
-        let mut command = Command::new(self.bin.join(name));
-        command.arg("-c").arg(self.fleet.site.confdir("master")).args(args);
-        run(command)
+        self.release.tool(&self.fleet, name, args)
     }
 
     fn python(&self, script: &str, args: &[&str]) -> Outcome {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/salt_tools").join(script);
-        let mut command = Command::new(self.bin.join("python"));
-        command.args(["-W", "ignore"]).arg(path).arg(self.fleet.site.confdir("master")).args(args);
+        let mut command = self.release.command("python");
+        command.arg(path).arg(self.fleet.site.confdir("master")).args(args);
         run(command)
     }
 }
 
 /// The command line of a release, and what its runners read of the disk.
-fn commands_work(test: &str, line: &str) {
-    let Some(lab) = Lab::start(test, line) else { return };
+fn commands_work(test: &str, version: &'static str) {
+    let Some(lab) = Lab::start(test, version) else { return };
     let text = lab.tool("salt", &["*", "test.ping"]).expect_code(0);
     for id in ["m1", "m2"] {
         assert!(text.stdout.contains(&format!("{id}:\n    True")), "{text:?}");
@@ -111,8 +76,8 @@ fn commands_work(test: &str, line: &str) {
 }
 
 /// The Python client of a release.
-fn scripts_work(test: &str, line: &str) {
-    let Some(lab) = Lab::start(test, line) else { return };
+fn scripts_work(test: &str, version: &'static str) {
+    let Some(lab) = Lab::start(test, version) else { return };
     let mut said = lab.python("client.py", &[]).expect_code(0);
     // Salt's client prints by itself that nobody matched.
     said.stdout = said.stdout.lines().last().unwrap_or_default().to_owned();
@@ -135,16 +100,10 @@ fn scripts_work(test: &str, line: &str) {
 }
 
 /// `salt-call` and `Caller` of a release, with a Salt minion's configuration.
-fn calls_work(test: &str, line: &str) {
-    let Some(lab) = Lab::start(test, line) else { return };
-    let (publish, ret) = lab.fleet.site.ports().unwrap();
-    let root = lab.fleet.site.confdir("s1");
-    let config = format!(
-        "root_dir: {}\nid: s1\nmaster: 127.0.0.1\npublish_port: {publish}\nmaster_port: {ret}\nacceptance_wait_time: 1\n",
-        root.display()
-    );
-    lab.fleet.write("s1/minion", &config);
-    let mut call = Command::new(lab.bin.join("salt-call"));
+fn calls_work(test: &str, version: &'static str) {
+    let Some(lab) = Lab::start(test, version) else { return };
+    let root = lab.release.configure_minion(&lab.fleet, "s1", "");
+    let mut call = lab.release.command("salt-call");
     call.arg("-c").arg(&root).args(["test.ping", "--out", "json"]);
     assert_eq!(run(call).expect_code(0).json(), json!({"local": true}));
     let found = lab.python("caller.py", &[root.to_str().unwrap()]).expect_code(0).json();
@@ -159,10 +118,9 @@ fn calls_work(test: &str, line: &str) {
 }
 
 /// `salt-key` of a release: it moves files, and the master follows.
-fn keys_work(test: &str, line: &str) {
-    let Some(bin) = release(test, line) else { return };
-    let fleet = Lab::master(Fleet::new().keys_pending().master_config(SALT_CONFIG));
-    let mut lab = Lab { fleet, bin };
+fn keys_work(test: &str, version: &'static str) {
+    let Some(release) = salt::release(test, version) else { return };
+    let mut lab = Lab { fleet: salt::start(Fleet::new().keys_pending()), release };
     lab.fleet.start_minion("m1", "");
     let lists = |lab: &Lab| lab.tool("salt-key", &["-L", "--out", "json"]).expect_code(0).json();
     wait_for("the key to be pending", || lists(&lab)["minions_pre"] == json!(["m1"]));
@@ -182,60 +140,60 @@ fn keys_work(test: &str, line: &str) {
 
 #[test]
 fn the_command_line_of_3006_works() {
-    commands_work("the_command_line_of_3006_works", "3006.");
+    commands_work("the_command_line_of_3006_works", "3006.30");
 }
 
 #[test]
 fn the_command_line_of_3007_works() {
-    commands_work("the_command_line_of_3007_works", "3007.");
+    commands_work("the_command_line_of_3007_works", "3007.17");
 }
 
 #[test]
 fn the_command_line_of_3008_works() {
-    commands_work("the_command_line_of_3008_works", "3008.");
+    commands_work("the_command_line_of_3008_works", "3008.5");
 }
 
 #[test]
 fn the_python_client_of_3006_works() {
-    scripts_work("the_python_client_of_3006_works", "3006.");
+    scripts_work("the_python_client_of_3006_works", "3006.30");
 }
 
 #[test]
 fn the_python_client_of_3007_works() {
-    scripts_work("the_python_client_of_3007_works", "3007.");
+    scripts_work("the_python_client_of_3007_works", "3007.17");
 }
 
 #[test]
 fn the_python_client_of_3008_works() {
-    scripts_work("the_python_client_of_3008_works", "3008.");
+    scripts_work("the_python_client_of_3008_works", "3008.5");
 }
 
 #[test]
 fn the_key_command_of_3006_works() {
-    keys_work("the_key_command_of_3006_works", "3006.");
+    keys_work("the_key_command_of_3006_works", "3006.30");
 }
 
 #[test]
 fn the_key_command_of_3007_works() {
-    keys_work("the_key_command_of_3007_works", "3007.");
+    keys_work("the_key_command_of_3007_works", "3007.17");
 }
 
 #[test]
 fn the_key_command_of_3008_works() {
-    keys_work("the_key_command_of_3008_works", "3008.");
+    keys_work("the_key_command_of_3008_works", "3008.5");
 }
 
 #[test]
 fn calls_of_3006_work() {
-    calls_work("calls_of_3006_work", "3006.");
+    calls_work("calls_of_3006_work", "3006.30");
 }
 
 #[test]
 fn calls_of_3007_work() {
-    calls_work("calls_of_3007_work", "3007.");
+    calls_work("calls_of_3007_work", "3007.17");
 }
 
 #[test]
 fn calls_of_3008_work() {
-    calls_work("calls_of_3008_work", "3008.");
+    calls_work("calls_of_3008_work", "3008.5");
 }

@@ -9,7 +9,6 @@
 pub mod faults;
 mod hosts;
 pub mod peers;
-pub mod releases;
 pub mod salt;
 pub mod swarm;
 

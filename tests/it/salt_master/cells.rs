@@ -21,6 +21,7 @@ pub(super) const ALL: &[Cell] = &[
     ("pillar: keys, values, target", pillar),
     ("cp.get_file of 300 kB, hash_file, list_master", files),
     ("mine: send, get, update by itself", mine),
+    ("publish.publish, full_data, runner", publish),
     ("event.send", event),
     ("a beacon on the master's bus", beacon),
     ("start events", starts),
@@ -158,6 +159,19 @@ fn mine(scene: &mut Scene) -> Result<(), String> {
     // What is configured is told by the minion itself.
     let told = || expect(scene, &["halite1", "mine.get", "*", "kernel"], &json!({"halite1": "Linux"})).is_ok();
     if comes_true(SOON, told) { Ok(()) } else { Err("mine_functions are not told by themselves".to_owned()) }
+}
+
+fn publish(scene: &mut Scene) -> Result<(), String> {
+    expect(
+        scene,
+        &["halite1", "publish.publish", "halite*", "test.echo", "said", "timeout=30"],
+        &json!({"halite1": "said"}),
+    )?;
+    let full = json!({"halite1": {"ret": true}});
+    expect(scene, &["halite1", "publish.full_data", "*", "test.ping", "timeout=30"], &full)?;
+    expect(scene, &["halite1", "publish.publish", "*", "cmd.run", "id"], &json!({}))?;
+    let echoed = json!({"args": [1], "kwargs": {"a": "b"}});
+    expect(scene, &["halite1", "publish.runner", "test.arg", "[1, a=b]"], &echoed)
 }
 
 /// Waits for one event whose tag matches while something is done again and again: a listener is there some time after it

@@ -1,60 +1,22 @@
-//! A real Salt master: one from a virtualenv of the directory that `HALITE_SALT` names, such as `3008.5`.
+//! A real Salt master, with a minion of ours.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
+use super::{Group, Release};
 use crate::{Outcome, binaries, comes_true, run};
 
 /// How long a Salt master may take to start; it loads thousands of files.
 const START: Duration = Duration::from_secs(120);
 
-/// Returns the virtualenv of a version. Without one, says loudly that the test did not run.
-pub fn venv(test: &str, version: &str) -> Option<PathBuf> {
-    let Some(dir) = std::env::var_os("HALITE_SALT") else {
-        crate::skipped(test, "HALITE_SALT names no directory with virtualenvs of Salt");
-        return None;
-    };
-    let venv = PathBuf::from(dir).join(version);
-    if venv.join("bin/salt-master").exists() {
-        return Some(venv);
-    }
-    crate::skipped(test, &format!("HALITE_SALT has no Salt {version}"));
-    None
-}
-
-/// A process with everything that it started; all of it ends when this is dropped.
-#[derive(Debug)]
-struct Group(Child);
-
-impl Group {
-    fn start(mut command: Command) -> Group {
-        command.process_group(0).stdin(Stdio::null());
-        Group(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.0.id()) {
-            // It may have ended by itself.
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let _ = self.0.wait();
-    }
-}
-
 /// A running Salt master in a directory of its own.
 #[derive(Debug)]
 pub struct SaltMaster {
     master: Option<Group>,
-    venv: PathBuf,
+    release: Release,
     ports: (u16, u16),
     dir: tempfile::TempDir,
 }
@@ -62,19 +24,19 @@ pub struct SaltMaster {
 /// Our minion, with a Salt master's wire.
 #[derive(Debug)]
 pub struct SaltsMinion {
-    _process: Group,
+    process: Group,
     folder: PathBuf,
 }
 
 impl SaltMaster {
     /// Starts a master; keys are left pending. `extra` is added to its configuration.
-    pub fn start(venv: PathBuf, extra: &str) -> SaltMaster {
+    pub fn start(release: Release, extra: &str) -> SaltMaster {
         // Short: the paths of Salt's sockets must fit into 107 bytes.
         let dir = tempfile::Builder::new().prefix("hs-").tempdir_in("/tmp").expect("a temporary directory");
         for folder in ["etc", "srv/salt", "srv/pillar"] {
             std::fs::create_dir_all(dir.path().join(folder)).expect("directories can be made");
         }
-        let mut salt = SaltMaster { master: None, venv, ports: (free_port(), free_port()), dir };
+        let mut salt = SaltMaster { master: None, release, ports: (free_port(), free_port()), dir };
         let root = salt.dir.path().display().to_string();
         let (publish, ret) = salt.ports;
         salt.write(
@@ -93,12 +55,8 @@ impl SaltMaster {
     /// Ends the master and starts it again.
     pub fn restart(&mut self) {
         self.master = None;
-        let mut command = self.command("salt-master");
-        command.args(["-l", "warning"]);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("master.out"));
-        let log = log.expect("files can be written");
-        command.stdout(log.try_clone().expect("files can be shared")).stderr(log);
-        self.master = Some(Group::start(command));
+        let command = self.release.daemon("salt-master", &self.path("etc"));
+        self.master = Some(Group::start(command, &self.path("master.out")));
         let bus = self.path("root/var/run/salt/master/master_event_pub.ipc");
         let is_up = || bus.exists() && TcpStream::connect(("127.0.0.1", self.ports.1)).is_ok();
         if !comes_true(START, is_up) {
@@ -116,10 +74,11 @@ impl SaltMaster {
             folder.join("root").display(),
         );
         self.write(&format!("{id}/minion"), config.as_bytes());
-        let log = std::fs::File::create(folder.join("log")).expect("files can be written");
         let mut command = Command::new(&binaries().minion);
-        command.arg("-c").arg(&folder).stderr(log).stdout(Stdio::null());
-        SaltsMinion { _process: Group::start(command), folder }
+        command.arg("-c").arg(&folder);
+        // A new one has a new log.
+        let _ = std::fs::remove_file(folder.join("log"));
+        SaltsMinion { process: Group::start(command, &folder.join("log")), folder }
     }
 
     /// Runs `salt` with these arguments; its answer is one JSON document.
@@ -140,8 +99,9 @@ impl SaltMaster {
     pub fn beside(&self, tool: &str, args: &[&str]) -> (impl Drop + use<>, PathBuf) {
         let path = self.path(&format!("{tool}.{}", args.join("-").replace(['/', '*'], "_")));
         let mut command = self.command(tool);
-        command.args(args).stdout(std::fs::File::create(&path).expect("files can be written")).stderr(Stdio::null());
-        (Group::start(command), path)
+        command.args(args);
+        let _ = std::fs::remove_file(&path);
+        (Group::start(command, &path), path)
     }
 
     /// Returns a path under the master's directory.
@@ -158,10 +118,8 @@ impl SaltMaster {
     }
 
     fn command(&self, tool: &str) -> Command {
-        let mut command = Command::new(self.venv.join("bin").join(tool));
+        let mut command = self.release.command(tool);
         command.arg("-c").arg(self.path("etc"));
-        // Salt's own warnings about its libraries are not what is looked at.
-        command.env("PYTHONWARNINGS", "ignore");
         command
     }
 }
@@ -186,7 +144,7 @@ impl SaltsMinion {
 
     /// Returns the memory that it takes, in KiB.
     pub fn rss_kib(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self._process.0.id())).ok()?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
         line.split_whitespace().nth(1)?.parse().ok()
     }
