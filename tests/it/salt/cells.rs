@@ -69,9 +69,10 @@ pub(super) fn write_srv(srv: &Path) -> Vec<u8> {
     write("salt/web/site.conf", b"id = {{ grains['id'] }}\n");
     write(
         "pillar/top.sls",
-        b"base:\n  '*':\n    - common\n  'G@matrix:True':\n    - match: compound\n    - own\n",
+        b"base:\n  '*':\n    - common\n  'G@matrix:True':\n    - match: compound\n    - own\n  'dev1':\n    - device\n",
     );
     write("pillar/common.sls", format!("where: {}\n", srv.join("out").display()).as_bytes());
+    write("pillar/device.sls", b"proxy:\n  proxytype: dummy\n");
     write("pillar/own.sls", b"own: {{ grains['id'] }}\n");
     write("reactor/seen.sls", format!("seen:\n  local.event.send:\n    - tgt: {NATIVE}\n    - args:\n      - tag: matrix/reacted\n      - data: {{of: {{{{ data['id'] }}}}}}\n").as_bytes());
     fs::create_dir_all(srv.join("out")).unwrap();

@@ -100,6 +100,17 @@ impl Release {
         (Group::start(command, &path), path)
     }
 
+    /// Prepares `salt-sproxy` with the library of this release, where it is installed beside it.
+    pub fn sproxy(&self) -> Option<Command> {
+        let home = self.home.parent()?.join("sproxy");
+        let program = home.join("bin/salt-sproxy");
+        program.exists().then(|| {
+            let mut command = self.command("python");
+            command.arg(program).env("PYTHONPATH", home);
+            command
+        })
+    }
+
     /// Prepares one of Salt's daemons: it ends by itself, at the latest after [`LIFE`].
     fn daemon(&self, program: &str, confdir: &Path) -> Command {
         let mut command = Command::new("timeout");
