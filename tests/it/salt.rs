@@ -3,8 +3,10 @@
 //! whatever is not green fails. They run where `HALITE_SALT` names the releases.
 
 mod cells;
+mod crossing;
 mod fleet;
 mod snippets;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
