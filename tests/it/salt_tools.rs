@@ -97,6 +97,10 @@ fn scripts_work(test: &str, version: &'static str) {
     assert_eq!(found["event"], event);
     assert!(["new", "publish", "ret"].contains(&found["job_event"].as_str().unwrap()), "{found}");
     assert_eq!(lab.fleet.events("my/script/tag")[0]["data"]["n"], 7, "what a script fires is in the log");
+    lab.fleet.wait_events("my/storm", 24);
+    let told = lab.fleet.events("halite/audit/fire");
+    let told: Vec<_> = told.iter().map(|event| (&event["data"]["nth"], &event["data"]["what"])).collect();
+    assert_eq!(told, [(&json!(1), &json!("my/script/tag")), (&json!(10), &json!("my/storm"))], "by powers of ten");
 }
 
 /// `salt-call` and `Caller` of a release, with a Salt minion's configuration.

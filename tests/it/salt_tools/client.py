@@ -41,6 +41,8 @@ found["event"] = {
     "text": seen["data"]["text"],
     "stamped": "_stamp" in seen["data"],
 }
+for number in range(24):
+    event.fire_event({"n": number}, "my/storm")
 local.cmd_async("m1", "test.ping")
 found["job_event"] = event.get_event(wait=20, tag="salt/job", full=True)["tag"].split("/")[3]
 event.destroy()
