@@ -190,7 +190,7 @@ fn queued(published: &JobPublished, queue: Duration) -> Option<String> {
 fn exposed(minions: &[String]) -> String {
     format!(
         "warning: {} told nothing of themselves yet and may match: the job went out on the Salt wire too, where every Salt \
-         minion can read its arguments; name the minions (-L) to keep it off",
+         minion can read its arguments; name the minions (-L) to keep it off\n",
         minions.join(", ")
     )
 }
