@@ -84,6 +84,12 @@ fn a_minion_that_is_down_is_named_at_once_and_gets_the_job_when_it_comes_back() 
     let jid = ping.stdout.lines().next().and_then(|line| line.strip_prefix("jid: ")).unwrap().to_owned();
     let queued = fleet.halite(&["*", "test.ping", "--queue", "10m", "--async"]).expect_code(0);
     assert!(queued.stderr.starts_with("m3 may take job ") && queued.stderr.contains("within 600 s"), "{queued:?}");
+    // What m3 has missed for good is not waited for.
+    let active = || fleet.halite(&["jobs", "active", "--out", "json"]).expect_code(0).json();
+    let short = fleet.halite(&["m3", "test.ping", "--queue", "1s", "--async"]).expect_code(0);
+    let short = short.stdout.split_whitespace().last().unwrap().to_owned();
+    halite_tests::wait_for("the short job to be over", || active()[&short].is_null());
+    assert_eq!(active()[&jid]["Away"], json!(["m3"]));
     fleet.start_minion("m3", "");
     let returns = fleet.wait_events(&format!("salt/job/{jid}/ret/m3"), 1);
     assert_eq!(returns[0]["data"]["return"], true);

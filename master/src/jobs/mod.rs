@@ -39,6 +39,7 @@ use crate::sessions::Registry;
 
 use announced::Announced;
 use recipients::Recipients;
+use state::Told;
 
 pub use cache::CacheError;
 pub use state::{Membership, Verdict};
@@ -155,13 +156,13 @@ impl Jobs {
         let job = Announced { jid: &jid, load: &load, minions: &minions, missing: &missing, expires_ms };
         let offset = self.log_new(&job).await?;
         let publish = Arc::new(Publish { jid: jid.clone(), serial: offset, expires_ms, load });
-        let recipients: HashSet<MinionId> = minions.iter().cloned().collect();
-        let insert = |answer| task::JobsInput::Insert { publish: Arc::clone(&publish), minions: recipients, answer };
-        self.ask(insert).await?;
         let (salt, native): (Vec<MinionId>, Vec<MinionId>) =
             minions.iter().cloned().partition(|id| self.parts.keys.is_salt(id));
         // Nobody knows whether a Salt minion is there before its time is over.
         let down = self.parts.registry.down_among(&native);
+        let missed = down.iter().map(|(id, _)| id.clone()).collect();
+        let told = Told { minions: minions.iter().cloned().collect(), missed, ..Told::default() };
+        self.ask(|answer| task::JobsInput::Insert { publish: Arc::clone(&publish), told, answer }).await?;
         self.parts.registry.deliver(&native, &Bytes::from(publish.encode()));
         let exposed = self.publish_salt(publish, salt, perhaps).await;
         Ok(Published { jid, minions, missing, down, offset, exposed })

@@ -20,6 +20,27 @@ pub(super) struct Live {
     pub(super) outstanding: HashSet<MinionId>,
     /// Who has returned.
     pub(super) returned: HashSet<MinionId>,
+    /// Who was away when it was published, and has not come for it.
+    pub(super) missed: HashSet<MinionId>,
+}
+
+impl Live {
+    /// Returns who may still return something: once the job has expired, those who never heard of it do not.
+    pub(super) fn owing(&self, now_ms: u64) -> impl Iterator<Item = &MinionId> {
+        let is_over = self.publish.expires_ms <= now_ms;
+        self.outstanding.iter().filter(move |id| !is_over || !self.missed.contains(*id))
+    }
+}
+
+/// Whom a job is for, as far as is known when it becomes live.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// All it is for.
+    pub(super) minions: HashSet<MinionId>,
+    /// Who of them has returned.
+    pub(super) returned: HashSet<MinionId>,
+    /// Who of them is not known to have heard of it.
+    pub(super) missed: HashSet<MinionId>,
 }
 
 /// What to do with a return.
@@ -77,14 +98,15 @@ impl JobsState {
     }
 
     /// Takes in a published job; forgets the oldest when there are too many.
-    pub(super) fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>, returned: HashSet<MinionId>) {
+    pub(super) fn insert(&mut self, publish: Arc<Publish>, told: Told) {
+        let Told { minions, returned, missed } = told;
         self.serial = self.serial.max(publish.serial);
         self.order.insert((publish.serial, publish.jid.clone()));
         let outstanding: HashSet<MinionId> = minions.difference(&returned).cloned().collect();
         for id in &outstanding {
             self.owed.entry(id.clone()).or_default().insert((publish.serial, publish.jid.clone()));
         }
-        self.live.insert(publish.jid.clone(), Live { publish, outstanding, returned });
+        self.live.insert(publish.jid.clone(), Live { publish, outstanding, returned, missed });
         while self.live.len() > MAX_LIVE_JOBS {
             let Some((_, oldest)) = self.order.first().cloned() else { break };
             self.forget(&oldest);
@@ -152,13 +174,15 @@ impl JobsState {
         was_meant
     }
 
-    /// Returns the jobs that a minion may still take, oldest first.
-    pub(super) fn since(&self, id: &MinionId, now_ms: u64) -> Vec<Arc<Publish>> {
-        let owed = self.owed.get(id).into_iter().flatten();
-        owed.filter_map(|(_, jid)| self.live.get(jid))
-            .filter(|job| job.publish.expires_ms > now_ms)
-            .map(|job| Arc::clone(&job.publish))
-            .collect()
+    /// Returns the jobs that a minion may still take, oldest first; it has heard of them then.
+    pub(super) fn since(&mut self, id: &MinionId, now_ms: u64) -> Vec<Arc<Publish>> {
+        let mut jobs = Vec::new();
+        for (_, jid) in self.owed.get(id).into_iter().flatten() {
+            let Some(job) = self.live.get_mut(jid).filter(|job| job.publish.expires_ms > now_ms) else { continue };
+            job.missed.remove(id);
+            jobs.push(Arc::clone(&job.publish));
+        }
+        jobs
     }
 
     /// Notes that a minion owes a return no more.
@@ -186,9 +210,10 @@ impl JobsState {
         self.serial
     }
 
-    /// Returns all live jobs that somebody still owes a return, oldest first.
-    pub(super) fn active(&self) -> impl Iterator<Item = &Live> {
-        self.order.iter().filter_map(|(_, jid)| self.live.get(jid)).filter(|job| !job.outstanding.is_empty())
+    /// Returns all live jobs that somebody may still return something for, oldest first.
+    pub(super) fn active(&self, now_ms: u64) -> impl Iterator<Item = &Live> {
+        let jobs = self.order.iter().filter_map(|(_, jid)| self.live.get(jid));
+        jobs.filter(move |job| job.owing(now_ms).next().is_some())
     }
 
     /// Forgets jobs that expired long ago.
@@ -212,7 +237,8 @@ mod tests {
     fn job(state: &mut JobsState, serial: u64, minions: &[&str]) -> Jid {
         let jid = state.allocate(1_795_218_752_821_625);
         let publish = Publish { jid: jid.clone(), serial, expires_ms: 1_000, load: map! { "fun" => "test.ping" } };
-        state.insert(Arc::new(publish), minions.iter().map(|text| id(text)).collect(), HashSet::new());
+        let minions = minions.iter().map(|text| id(text)).collect();
+        state.insert(Arc::new(publish), Told { minions, ..Told::default() });
         jid
     }
 
@@ -251,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn an_expired_job_is_not_waited_for_by_those_who_never_heard_of_it() {
+        let mut state = JobsState::default();
+        let jid = state.allocate(1_795_218_752_821_625);
+        let publish = Publish { jid, serial: 1, expires_ms: 1_000, load: map! { "fun" => "test.ping" } };
+        let [all, missed] = [&["a", "b", "c"][..], &["b", "c"]].map(|ids| ids.iter().map(|text| id(text)).collect());
+        state.insert(Arc::new(publish), Told { minions: all, missed, ..Told::default() });
+        state.since(&id("b"), 999);
+        state.since(&id("c"), 1_000);
+        let owing = |state: &JobsState, now_ms| {
+            let mut owing: Vec<String> =
+                state.active(now_ms).flat_map(|job| job.owing(now_ms)).map(ToString::to_string).collect();
+            owing.sort();
+            owing.join(" ")
+        };
+        assert_eq!((owing(&state, 999), owing(&state, 1_000)), ("a b c".to_owned(), "a b".to_owned()));
+    }
+
+    #[test]
     fn who_comes_back_gets_what_it_still_owes() {
         let mut state = JobsState::default();
         let first = job(&mut state, 1, &["a", "b"]);
@@ -284,7 +328,7 @@ mod tests {
         }
         assert!(!state.contains(&first));
         state.expire(1_001 + KEEP_AFTER_EXPIRY_MS);
-        assert_eq!(state.active().count(), 0);
+        assert_eq!(state.active(0).count(), 0);
         assert!(state.owed.is_empty() && state.order.is_empty());
     }
 }

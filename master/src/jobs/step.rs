@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::announced::Announced;
 use super::cache::{CacheError, JobCache};
+use super::state::Told;
 use super::task::{JobsInput, JobsTask};
 use super::{JobsConfig, Membership, Verdict};
 use crate::bus::{Batch, Bus, Event};
@@ -71,7 +72,8 @@ impl Stepped {
 
     /// Makes a job live that is in the log.
     pub fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>) {
-        self.ask(|answer| JobsInput::Insert { publish, minions, answer });
+        let told = Told { minions, ..Told::default() };
+        self.ask(|answer| JobsInput::Insert { publish, told, answer });
     }
 
     /// Judges a return.

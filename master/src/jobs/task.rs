@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::{CacheError, Cached, JobCache};
 use super::projection::Projection;
-use super::state::{JobsState, Known, Membership, Verdict};
+use super::state::{JobsState, Known, Membership, Told, Verdict};
 use super::{JobsConfig, now_ms};
 use crate::bus::Bus;
 
@@ -25,7 +25,7 @@ pub(super) enum JobsInput {
     Active { answer: oneshot::Sender<Map> },
     Admit { id: MinionId, jid: String, membership: Membership, now_us: i64, answer: oneshot::Sender<Verdict> },
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
-    Insert { publish: Arc<Publish>, minions: HashSet<MinionId>, answer: oneshot::Sender<()> },
+    Insert { publish: Arc<Publish>, told: Told, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
     Logged { id: MinionId, jid: Jid },
     NoMatch { id: MinionId, jid: Jid, answer: oneshot::Sender<bool> },
@@ -87,8 +87,13 @@ impl JobsTask {
             let Ok(jid) = Jid::parse(&row.jid) else { continue };
             let load = publication(msgpack::decode_map(&row.load).unwrap_or_default());
             let publish = Publish { jid, serial: row.serial, expires_ms: row.expires_ms, load };
-            let ids = |texts: Vec<String>| texts.iter().filter_map(|text| MinionId::parse(text).ok()).collect();
-            self.state.insert(Arc::new(publish), ids(row.minions), ids(row.returned));
+            let ids = |texts: Vec<String>| -> HashSet<MinionId> {
+                texts.iter().filter_map(|text| MinionId::parse(text).ok()).collect()
+            };
+            let minions = ids(row.minions);
+            // Whoever runs it asks for it when it comes back.
+            let told = Told { missed: minions.clone(), minions, returned: ids(row.returned) };
+            self.state.insert(Arc::new(publish), told);
         }
         Ok(())
     }
@@ -100,8 +105,8 @@ impl JobsTask {
                 gone(answer.send(self.admit(&id, &jid, membership, now_us)));
             }
             JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
-            JobsInput::Insert { publish, minions, answer } => {
-                self.insert(publish, minions);
+            JobsInput::Insert { publish, told, answer } => {
+                self.insert(publish, told);
                 gone(answer.send(()));
             }
             JobsInput::Knows { jid, answer } => gone(answer.send(self.knows(&jid))),
@@ -115,11 +120,11 @@ impl JobsTask {
         }
     }
 
-    fn insert(&mut self, publish: Arc<Publish>, minions: HashSet<MinionId>) {
+    fn insert(&mut self, publish: Arc<Publish>, told: Told) {
         if let Err(error) = self.cache.remember(&publish.jid, publish.serial, publish.expires_ms) {
             tracing::error!(jid = %publish.jid, error = &error as &dyn std::error::Error, "job cannot be caught up after a restart");
         }
-        self.state.insert(publish, minions, HashSet::new());
+        self.state.insert(publish, told);
     }
 
     fn allocate(&mut self, now_us: i64) -> Jid {
@@ -163,11 +168,10 @@ impl JobsTask {
     }
 
     fn active(&self) -> Map {
-        let mut active = Map::new();
-        for job in self.state.active() {
+        let (mut active, now_ms) = (Map::new(), now_ms());
+        for job in self.state.active(now_ms) {
             let field = |name: &str| job.publish.load.at(name).cloned().unwrap_or_default();
-            let sorted = |ids: &HashSet<MinionId>| {
-                let mut ids: Vec<&MinionId> = ids.iter().collect();
+            let sorted = |mut ids: Vec<&MinionId>| {
                 ids.sort();
                 ids.into_iter().map(Value::from).collect::<Vec<_>>()
             };
@@ -175,7 +179,7 @@ impl JobsTask {
                 "Function" => field("fun"), "Arguments" => field("arg"), "Target" => field("tgt"),
                 "Target-type" => field("tgt_type"), "User" => field("user"),
                 "StartTime" => job.publish.jid.start_time(),
-                "Running" => sorted(&job.outstanding), "Returned" => sorted(&job.returned),
+                "Running" => sorted(job.owing(now_ms).collect()), "Returned" => sorted(job.returned.iter().collect()),
             };
             active.set(job.publish.jid.as_str(), shown);
         }
