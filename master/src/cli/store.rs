@@ -12,7 +12,7 @@ use super::exit;
 use super::globals::Globals;
 use super::out::Out;
 use crate::api::client::ClientError;
-use crate::store::{self, Files, Occupied, StoreError};
+use crate::store::{self, Files, Lost, Occupied, StoreError};
 
 /// Check, back up, restore, compact or export the event log and what belongs to it
 #[derive(Debug, Clone, clap::Args)]
@@ -204,7 +204,7 @@ async fn compact(globals: &Globals, files: &Files) -> anyhow::Result<u8> {
 
 fn export(globals: &Globals, files: &Files, tags: &[String]) -> anyhow::Result<u8> {
     let mut out = Out::without_format(&globals.output)?;
-    store::export(files, tags, &mut |event| {
+    let exported = store::export(files, tags, &mut |event| {
         let data = event.map().map_or(Value::Null, Value::Map);
         out.text(&event::jsonl(&event::Event {
             tag: event.tag.as_str(),
@@ -213,7 +213,13 @@ fn export(globals: &Globals, files: &Files, tags: &[String]) -> anyhow::Result<u
             data: &data,
         }))
     })?;
-    Ok(exit::OK)
+    for Lost { path, events, error } in &exported.lost {
+        let path = path.display();
+        super::out::tell(&format!(
+            "halite: {events} events of {path} cannot be read ({error}); the others are there\n"
+        ));
+    }
+    Ok(if exported.lost.is_empty() { exit::OK } else { exit::FAILED })
 }
 
 /// Prints a text for people, or the same as a value if an outputter was asked for.

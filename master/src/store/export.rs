@@ -1,40 +1,77 @@
-//! Reads all events there are, oldest first, off the files.
+//! Reads all events there are, oldest first, off the files. What cannot be read is passed over and named.
 
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use proto::tag::Tag;
 use proto::target::glob::Glob;
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Files, StoreError, database_error, file_error, read_only};
+use super::{Files, StoreError, file_error, read_only};
 use crate::bus::{self, Event};
 
 /// How many rows one transaction reads: an open one keeps a running master's WAL from beginning anew.
 const PAGE_ROWS: i64 = 1_000;
 
-/// Hands every event whose tag matches one of the patterns (none: every event) to `each`, until that says no.
+/// What an export has come to.
+#[derive(Debug, Default)]
+pub struct Exported {
+    /// How many events were handed out.
+    pub events: u64,
+    /// What could not be read.
+    pub lost: Vec<Lost>,
+}
+
+/// Events of one segment that cannot be read.
+#[derive(Debug)]
+pub struct Lost {
+    /// The segment.
+    pub path: PathBuf,
+    /// How many are known to be missing; those of a last segment that has lost its end are not known.
+    pub events: u64,
+    /// What SQLite said first.
+    pub error: rusqlite::Error,
+}
+
+/// Hands every event whose tag matches one of the patterns (none: every event) to `each`, until that says no. A segment
+/// that is damaged is read event by event.
 pub fn export(
     files: &Files,
     patterns: &[String],
     each: &mut dyn FnMut(&Event) -> std::io::Result<()>,
-) -> Result<u64, StoreError> {
+) -> Result<Exported, StoreError> {
     let globs: Vec<Glob> = patterns.iter().map(|pattern| Glob::new(pattern)).collect();
-    let mut exported = 0;
-    for (_, path) in bus::files(&files.events).map_err(file_error("read", &files.events))? {
-        let mut next = 0;
-        while let Some((events, at)) = page(&path, next).map_err(database_error("read", &path))? {
-            next = at;
-            for event in events.iter().filter(|event| wants(&globs, event)) {
-                each(event).map_err(|source| StoreError::File {
-                    what: "write",
-                    path: PathBuf::from("output"),
-                    source,
-                })?;
-                exported += 1;
-            }
+    let mut exported = Exported::default();
+    let mut hand_out = |events: &[Event]| -> Result<(), StoreError> {
+        for event in events.iter().filter(|event| wants(&globs, event)) {
+            let failed = |source| StoreError::File { what: "write", path: PathBuf::from("output"), source };
+            each(event).map_err(failed)?;
+            exported.events += 1;
         }
+        Ok(())
+    };
+    let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
+    let mut lost = Vec::new();
+    for (at, (first, path)) in segments.iter().enumerate() {
+        let mut next = *first;
+        let error = loop {
+            match page(path, next) {
+                Ok(None) => break None,
+                Ok(Some((events, after))) => {
+                    next = after;
+                    hand_out(&events)?;
+                }
+                Err(error) => break Some(error),
+            }
+        };
+        // If it is gone, retention was quicker.
+        let Some(error) = error.filter(|_| path.exists()) else { continue };
+        let last = segments.get(at + 1).map(|(following, _)| following - 1).or_else(|| newest(path));
+        let events = salvage(path, next..=last.unwrap_or(0), &mut hand_out)?;
+        lost.push(Lost { path: path.clone(), events, error });
     }
+    exported.lost = lost;
     Ok(exported)
 }
 
@@ -43,18 +80,51 @@ fn wants(globs: &[Glob], event: &Event) -> bool {
 }
 
 /// Reads one page; returns it with the offset to go on from, or nothing at the end.
-fn page(path: &std::path::Path, from: u64) -> rusqlite::Result<Option<(Vec<Event>, u64)>> {
+fn page(path: &Path, from: u64) -> rusqlite::Result<Option<(Vec<Event>, u64)>> {
     let db = read_only(path)?;
     let mut select =
         db.prepare("SELECT offset, stamp_us, tag, data FROM events WHERE offset >= ?1 ORDER BY offset LIMIT ?2")?;
     let mut rows = select.query(params![from.cast_signed(), PAGE_ROWS])?;
     let (mut events, mut next) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
-        let offset = row.get::<_, i64>(0)?.cast_unsigned();
-        next = Some(offset + 1);
-        let Ok(tag) = Tag::parse(row.get_ref(2)?.as_str()?) else { continue };
-        let data = Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
-        events.push(Event { offset, tag, stamp_us: row.get(1)?, data, durable: true });
+        next = Some(row.get::<_, i64>(0)?.cast_unsigned() + 1);
+        events.extend(event(row)?);
     }
     Ok(next.map(|next| (events, next)))
+}
+
+/// Makes an event of a row; nothing if its tag is none.
+fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
+    let offset = row.get::<_, i64>(0)?.cast_unsigned();
+    let Ok(tag) = Tag::parse(row.get_ref(2)?.as_str()?) else { return Ok(None) };
+    let data = Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
+    Ok(Some(Event { offset, tag, stamp_us: row.get(1)?, data, durable: true }))
+}
+
+/// Returns the last offset of a damaged segment, as far as that can be told.
+fn newest(path: &Path) -> Option<u64> {
+    let db = read_only(path).ok()?;
+    let read = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).ok().map(i64::cast_unsigned);
+    read("SELECT offset FROM head").max(read("SELECT max(offset) FROM events"))
+}
+
+/// Reads what it can of a damaged segment, event by event; returns how many could not be read.
+fn salvage(
+    path: &Path,
+    offsets: RangeInclusive<u64>,
+    hand_out: &mut dyn FnMut(&[Event]) -> Result<(), StoreError>,
+) -> Result<u64, StoreError> {
+    let db = read_only(path).ok();
+    let mut missing = 0;
+    for offset in offsets {
+        let read = |db: &Connection| {
+            let sql = "SELECT offset, stamp_us, tag, data FROM events WHERE offset = ?1";
+            db.prepare_cached(sql)?.query_row([offset.cast_signed()], event).optional()
+        };
+        match db.as_ref().map(read) {
+            Some(Ok(Some(event))) => hand_out(event.as_slice())?,
+            _ => missing += 1,
+        }
+    }
+    Ok(missing)
 }

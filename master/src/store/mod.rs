@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use backup::{Backup, backup};
 pub use check::{Finding, check};
 pub use compact::{Compacted, compact};
-pub use export::export;
+pub use export::{Exported, Lost, export};
 pub use restore::{Occupied, Restored, restore};
 
 use crate::bus::{OpenError, Retention};

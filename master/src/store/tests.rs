@@ -129,6 +129,19 @@ async fn damage_and_missing_segments_are_named() {
     broken[20_000..60_000].fill(0xff);
     fs::write(path, broken).unwrap();
     assert_eq!(faults(&files).len(), 1, "{:?}", faults(&files));
+    // What is readable is saved: of this segment, and all behind it.
+    let mut saved = Vec::new();
+    let done = export(&files, &[], &mut |event| {
+        saved.push(event.offset);
+        Ok(())
+    });
+    let done = done.unwrap();
+    let behind = segments[2].0;
+    assert_eq!((done.lost.len(), &done.lost[0].path), (1, path));
+    assert_eq!((done.events, done.events + done.lost[0].events), (saved.len() as u64, EVENTS));
+    assert!(saved.ends_with(&(behind..=EVENTS).collect::<Vec<_>>()), "{saved:?}");
+    assert!(saved.iter().any(|offset| (*second..behind).contains(offset)), "{saved:?}");
+    assert!(saved.is_sorted() && done.lost[0].events < behind - second);
     fs::remove_file(path).unwrap();
     let missing = faults(&files);
     assert!(missing.len() == 1 && missing[0].starts_with(&format!("the events {second} to ")), "{missing:?}");
