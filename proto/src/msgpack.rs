@@ -398,32 +398,37 @@ pub fn share(buffer: &Bytes, slice: &[u8]) -> Bytes {
     buffer.slice_ref(slice)
 }
 
-/// Sets one text field of an encoded map and leaves every other byte as it is. A field that is there is replaced in
-/// place, a missing one is added at the end.
+/// Sets one text field of an encoded map and leaves every other byte as it is. A field that is there is replaced in place,
+/// a missing one is added at the end. One that is there more than once is replaced each time: readers differ in which of
+/// them counts.
 pub fn with_field(map: &[u8], name: &str, value: &Value) -> Result<Vec<u8>, DecodeError> {
     let mut reader = Reader::new(map);
     let len = reader.map_len()?;
     let body = reader.position();
-    let mut found = None;
+    let mut found = Vec::new();
     for _ in 0..len {
         let key = reader.key()?;
         let start = reader.position();
         reader.skip()?;
         if key == Some(name) {
-            found = Some((start, reader.position()));
+            found.push(start..reader.position());
         }
     }
     reader.finish()?;
     let mut out = Vec::with_capacity(map.len() + 64);
-    if let Some((start, end)) = found {
-        out.extend_from_slice(&map[..start]);
+    let mut copied = 0;
+    for place in &found {
+        out.extend_from_slice(&map[copied..place.start]);
         encode_into(&mut out, value);
-        out.extend_from_slice(&map[end..]);
-    } else {
+        copied = place.end;
+    }
+    if found.is_empty() {
         write::write_map_len(&mut out, u32::try_from(len + 1).expect(FITS)).expect(VEC);
         out.extend_from_slice(&map[body..]);
         write::write_str(&mut out, name).expect(VEC);
         encode_into(&mut out, value);
+    } else {
+        out.extend_from_slice(&map[copied..]);
     }
     Ok(out)
 }

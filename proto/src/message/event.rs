@@ -63,11 +63,13 @@ pub fn encode_items(events: &[EventItem]) -> Vec<u8> {
     out
 }
 
-/// Returns event data with the sender's id in it, whatever it said itself (design §4: the id comes from the session).
+/// Returns event data with the sender's id in it, whatever it said itself (design §4: the id comes from the session), and
+/// however often.
 pub fn with_sender(data: &Bytes, id: &crate::ids::MinionId) -> Result<Bytes, msgpack::DecodeError> {
     let fields = Fields::read(data).ok();
-    let says = fields.and_then(|fields| fields.raw("id").and_then(|raw| Reader::new(raw).str().ok()));
-    if says == Some(id.as_str()) {
+    let says = |raw| Reader::new(raw).str().ok() == Some(id.as_str());
+    let said = fields.iter().flat_map(Fields::iter).filter(|(name, _)| *name == "id").map(|(_, raw)| says(raw));
+    if said.reduce(|all, this| all && this) == Some(true) {
         return Ok(data.clone());
     }
     msgpack::with_field(data, "id", &Value::from(id)).map(Bytes::from)

@@ -140,3 +140,15 @@ proptest! {
         let _ = Request::decode(&Bytes::from(bytes));
     }
 }
+
+#[test]
+fn event_data_that_names_a_sender_twice_names_the_session_twice() {
+    let id = MinionId::parse("web1").unwrap();
+    // What the fuzzer found: the first was looked at, the last one counted.
+    for twice in [&b"\x82\xa2id\xa4web1\xa2id\xa3db1"[..], b"\x82\xa2id\xa3db1\xa2id\xa4web1"] {
+        let signed = event::with_sender(&Bytes::from_static(twice), &id).unwrap();
+        let fields = Fields::read(&signed).unwrap();
+        assert!(fields.iter().all(|field| field == ("id", &b"\xa4web1"[..])), "{signed:?}");
+        assert_eq!(msgpack::decode_map(&signed).unwrap(), map! { "id" => "web1" });
+    }
+}
