@@ -8,14 +8,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use proto::zmtp::{CloseReason, Event, Session};
-use thiserror::Error;
+use proto::zmtp::{Event, Session};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::budget::{Hold, ReadBudget};
+use crate::ended::{FlushError, LinkClosed};
 use crate::queue::{ConnId, LinkSender, QueueLimits, SendError, Shared, Wish};
 
 /// Chunks given to one `writev`.
@@ -64,43 +64,6 @@ pub enum Incoming {
     Subscribe(Bytes),
     /// The end of a subscription; only a PUB gets it.
     Unsubscribe(Bytes),
-}
-
-/// Why a link ended. It stays ended: every later call returns the same.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum LinkClosed {
-    /// The peer's incomplete message was the oldest when memory for such messages ran out.
-    #[error("too many large messages were incomplete")]
-    CrowdedOut,
-    /// The network failed.
-    #[error("the connection broke: {0}")]
-    Io(io::ErrorKind),
-    /// We closed it.
-    #[error("the link was closed here")]
-    Local,
-    /// The peer closed it.
-    #[error("the peer closed the connection")]
-    Peer,
-    /// The peer broke the rules.
-    #[error("the peer broke the protocol")]
-    Protocol(#[source] CloseReason),
-    /// Nothing came from the peer for too long.
-    #[error("the peer has been silent for too long")]
-    Silent,
-    /// The peer has begun a message and does not get on with it.
-    #[error("the peer's message came too slowly")]
-    Stalled,
-}
-
-/// Why not everything was written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum FlushError {
-    /// The link ended.
-    #[error("writing what is left")]
-    Closed(#[source] LinkClosed),
-    /// The peer did not take it in time.
-    #[error("the peer does not read")]
-    Deadline,
 }
 
 /// Whether the owner wants messages.

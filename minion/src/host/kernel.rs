@@ -17,6 +17,8 @@ use std::{
 
 use nix::libc;
 
+use super::exec::refused::LoadProgramError;
+
 // Commands, types and flags of bpf(2), from include/uapi/linux/bpf.h.
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
@@ -59,27 +61,6 @@ pub(super) struct MapSpec {
     pub(super) key_size: u32,
     pub(super) value_size: u32,
     pub(super) entries: u32,
-}
-
-/// The kernel refused a BPF program.
-#[derive(Debug, thiserror::Error)]
-#[error("load a BPF program{}", self.verdict())]
-pub(super) struct LoadProgramError {
-    /// What the verifier printed; empty if it was not reached.
-    pub(super) log: String,
-    #[source]
-    pub(super) cause: io::Error,
-}
-
-impl LoadProgramError {
-    /// The last lines of the log, where the verifier says what it did not like.
-    fn verdict(&self) -> String {
-        let lines: Vec<&str> = self.log.lines().filter(|line| !line.starts_with("processed ")).collect();
-        match lines.last() {
-            Some(line) => format!(" (the verifier says: {line})"),
-            None => String::new(),
-        }
-    }
 }
 
 #[repr(C)]

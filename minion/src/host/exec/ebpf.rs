@@ -23,8 +23,9 @@ use super::{
     btf::{BtfError, Offsets},
     program::{self, Call, Maps, PidNamespace},
     record,
+    refused::LoadProgramError,
 };
-use crate::host::kernel::{self, LoadProgramError, MapKind, MapSpec, RingBuffer, RingError};
+use crate::host::kernel::{self, MapKind, MapSpec, RingBuffer, RingError};
 
 /// Room between the programs and the tracer, in the kernel's memory: some 20,000 ordinary commands, or one with the
 /// longest arguments that shells pass (2 MiB). What finds it full is counted as dropped; so few long commands must not

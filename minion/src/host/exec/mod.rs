@@ -38,6 +38,7 @@ mod ebpf;
 mod proc_connector;
 mod program;
 mod record;
+pub(super) mod refused;
 mod session;
 mod task;
 #[cfg(test)]
