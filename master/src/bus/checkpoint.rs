@@ -12,8 +12,21 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::Shared;
 
-/// How often the WAL is looked at without being told to.
-const EVERY: Duration = Duration::from_secs(5);
+/// When the WAL is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// How many bytes are written between two nudges. Little at a time: the disk that syncs what was moved is the one that
+    /// commits wait for.
+    pub(super) bytes: usize,
+    /// How long without a nudge.
+    pub(super) every: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { bytes: 1024 * 1024, every: Duration::from_secs(5) }
+    }
+}
 
 /// How many WAL pages (4 KiB) are enough for it to begin anew: 16 MiB.
 const ENOUGH: i64 = 4 * 1024;
@@ -28,7 +41,7 @@ const PASSES: usize = 3;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Works until the sender is dropped.
-pub(super) fn run(shared: &Shared, nudges: &Receiver<()>) {
+pub(super) fn run(shared: &Shared, nudges: &Receiver<()>, every: Duration) {
     let mut place = None;
     loop {
         if let Err(error) = checkpoint(shared, &mut place) {
@@ -36,7 +49,7 @@ pub(super) fn run(shared: &Shared, nudges: &Receiver<()>) {
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot shorten the event log's WAL");
             place = None;
         }
-        if matches!(nudges.recv_timeout(EVERY), Err(RecvTimeoutError::Disconnected)) {
+        if matches!(nudges.recv_timeout(every), Err(RecvTimeoutError::Disconnected)) {
             return;
         }
     }
