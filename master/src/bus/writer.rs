@@ -112,10 +112,10 @@ impl Writer {
         let (next, of_next) = mpsc::sync_channel(1);
         let next_of = Arc::clone(&self.shared);
         let (shared, kept, stop) = (Arc::clone(&self.shared), self.keeper.take(), Arc::new(Stop::default()));
-        let every = self.pace.every;
+        let pace = self.pace;
         let stopped = Arc::clone(&stop);
         let helpers = [
-            spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint, every)),
+            spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint, pace)),
             spawn("bus-next", move || next::run(&next_of, &of_next)),
             spawn("bus-keeper", move || kept.iter().for_each(|keeper| keeper.run(&of_keeper, &stopped))),
         ];

@@ -25,7 +25,7 @@ fn at(times: &[Duration], part: f64) -> f64 {
 }
 
 /// Nothing is moved out of the WAL.
-const NO_CHECKPOINTS: Pace = Pace { bytes: usize::MAX, every: Duration::MAX };
+const NO_CHECKPOINTS: Pace = Pace { bytes: usize::MAX, every: Duration::MAX, enough: i64::MAX };
 
 /// A segment of this size is never full.
 const ENDLESS: u64 = u64::MAX / 2;
