@@ -24,6 +24,7 @@ use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::message::Publish;
 use proto::msgpack;
+use proto::salt::publish::Syndics;
 use proto::tag::Tag;
 use proto::target::nodegroup::Nodegroups;
 use proto::target::{BadTarget, Target, TgtType};
@@ -34,7 +35,7 @@ use crate::bus::{Batch, Bus, CommitError};
 use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
 use crate::pillar::Pillars;
-use crate::salt::SaltJob;
+use crate::salt::{SaltJob, SyndicsConfig};
 use crate::sessions::Registry;
 
 use announced::Announced;
@@ -51,6 +52,8 @@ pub use task::JobsTask;
 const REQUESTS: usize = 1024;
 /// The largest publication: it is sent to every recipient.
 const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
+/// What tells a syndic how many seconds it may take.
+const TO: &str = "to";
 /// How long a listing waits until the job cache has seen all that was logged before it was asked.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,8 @@ pub struct JobsConfig {
     pub jid_events: bool,
     /// The groups that targets may name (`nodegroups`).
     pub nodegroups: Nodegroups,
+    /// Who may have more minions for a job (`order_masters`, `syndics`); nobody by default.
+    pub syndics: Option<SyndicsConfig>,
 }
 
 /// The handle: cheap to clone.
@@ -133,21 +138,22 @@ impl Jobs {
     /// Publishes a job in somebody's name.
     pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
-            && self.ask(|answer| task::JobsInput::Knows { jid: jid.clone(), answer }).await?
+            && self.knows(&jid).await?
         {
             // Published already, by this process or an earlier one: exactly once.
             return Ok(Published::before(jid));
         }
         request.target = self.expanded(request.target)?;
         let Recipients { minions, missing, perhaps } = self.recipients(&request.target).await?;
-        if minions.is_empty() {
+        let syndics = self.syndics_for(&request.target, &missing);
+        if minions.is_empty() && syndics.is_none() {
             return Err(CommandError::NoMatch);
         }
         let jid = match request.jid.clone() {
             Some(jid) => jid,
             None => self.allocate().await?,
         };
-        let load = publication(user, &jid, &request);
+        let load = publication(user, &jid, &request, syndics);
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
@@ -164,24 +170,42 @@ impl Jobs {
         let told = Told { minions: minions.iter().cloned().collect(), missed, ..Told::default() };
         self.ask(|answer| task::JobsInput::Insert { publish: Arc::clone(&publish), told, answer }).await?;
         self.parts.registry.deliver(&native, &Bytes::from(publish.encode()));
-        let exposed = self.publish_salt(publish, salt, perhaps).await;
-        Ok(Published { jid, minions, missing, down, offset, exposed })
+        let hear = if syndics.is_some() { Syndics::Hear } else { Syndics::No };
+        let exposed = self.publish_salt(SaltJob { publish, minions: salt, syndics: hear }, perhaps).await;
+        let syndic_wait = syndics.map(|syndics| syndics.wait);
+        Ok(Published { jid, minions, missing, down, offset, exposed, syndic_wait })
     }
 
-    /// Sends a job out on the Salt wire if a Salt minion can match it: one of its recipients, or one that has told nothing
-    /// of itself and that the target may mean. Returns those for whom alone its arguments crossed that wire.
-    async fn publish_salt(&self, publish: Arc<Publish>, salt: Vec<MinionId>, perhaps: Vec<MinionId>) -> Vec<MinionId> {
-        if !salt.is_empty() {
-            self.parts.registry.publish_salt(SaltJob { publish, minions: salt }).await;
+    /// Returns how syndics are told of a job, if it may be for minions of theirs: a list of ids that all have a key here is
+    /// not.
+    fn syndics_for(&self, target: &TargetText, missing: &[String]) -> Option<&SyndicsConfig> {
+        let config = self.parts.config.syndics.as_ref()?;
+        let is_listed = TgtType::parse(&target.tgt_type) == Ok(TgtType::List);
+        if is_listed && missing.is_empty() {
+            return None;
+        }
+        let keys = &self.parts.keys;
+        let is_there = keys.accepted_ids().iter().any(|id| config.names(id) && keys.is_salt(id));
+        is_there.then_some(config)
+    }
+
+    /// Sends a job out on the Salt wire if somebody there can match it: one of its recipients, a minion of a syndic, or a
+    /// Salt minion that has told nothing of itself and that the target may mean. Returns those for whom alone its arguments
+    /// crossed that wire.
+    async fn publish_salt(&self, job: SaltJob, perhaps: Vec<MinionId>) -> Vec<MinionId> {
+        if !job.minions.is_empty() || job.syndics == Syndics::Hear {
+            self.parts.registry.publish_salt(job).await;
             return Vec::new();
         }
+        let publish = job.publish;
         let perhaps: Vec<MinionId> = perhaps.into_iter().filter(|id| self.parts.keys.is_salt(id)).collect();
         if perhaps.is_empty() {
             return Vec::new();
         }
         let has_arguments = publish.load.at("arg").is_some_and(Value::is_truthy);
         let jid = publish.jid.clone();
-        let went_out = self.parts.registry.publish_salt(SaltJob { publish, minions: perhaps.clone() }).await;
+        let went_out =
+            self.parts.registry.publish_salt(SaltJob { publish, minions: perhaps.clone(), syndics: Syndics::No }).await;
         if !went_out || !has_arguments {
             return Vec::new();
         }
@@ -195,6 +219,19 @@ impl Jobs {
         let done = tokio::task::spawn_blocking(move || compact(&path, oldest)).await;
         let done = done.map_err(|_| CommandError::Busy("the master is stopping; ask again in a moment".into()))?;
         done.map_err(|error| CommandError::Internal(format!("failed to {:#}", anyhow::Error::from(error))))
+    }
+
+    /// Tells whether there is a job with this jid.
+    pub async fn knows(&self, jid: &Jid) -> Result<bool, CommandError> {
+        let jid = jid.clone();
+        self.ask(|answer| task::JobsInput::Knows { jid, answer }).await
+    }
+
+    /// Adds the minions that a syndic has named to those that a job is for.
+    pub async fn extend(&self, jid: &Jid, syndic: &MinionId, minions: Vec<MinionId>) {
+        let input = task::JobsInput::Extend { jid: jid.clone(), syndic: syndic.clone(), minions };
+        // A closed channel means that the master is stopping; the next one reads it in the log.
+        let _ = self.requests.send(input).await;
     }
 
     /// Makes a jid that no other job has.
@@ -387,7 +424,7 @@ fn invalid(error: &BadTarget) -> CommandError {
 }
 
 /// The fields of a publication in Salt's order (salt-wire.md §4.2).
-fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
+fn publication(user: &str, jid: &Jid, request: &PublishRequest, syndics: Option<&SyndicsConfig>) -> Map {
     let mut load = map! {
         "fun" => request.fun.clone(),
         "arg" => request.arg.clone(),
@@ -404,6 +441,11 @@ fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
         load.set("metadata", metadata.clone());
     }
     load.extend(request.options.clone());
+    match syndics {
+        Some(syndics) if load.at(TO).is_none() => load.set(TO, syndics.timeout.as_secs()),
+        Some(_) => {}
+        None => drop(load.take(TO)),
+    }
     load
 }
 
