@@ -24,6 +24,8 @@ use crate::api::client::{Client, ClientError, Events};
 use crate::api::events::EventView;
 use crate::api::jobs::{JobPublished, JobRequest};
 
+/// What is said of a job that syndics alone have heard of, to no avail.
+const NOBODY: &str = "No minions matched the target: none has a key here, and no syndic has named one.\n";
 /// How long minions may take to say whether they still run a job. They answer from memory.
 const GATHER: Duration = Duration::from_secs(5);
 
@@ -367,9 +369,9 @@ impl Printer {
         self.absent(id, text)
     }
 
-    /// Says that the target means nobody, as where nobody is asked.
+    /// Says that the target means nobody, here or below.
     fn nobody(&mut self) -> anyhow::Result<u8> {
-        self.out.text(ret::NO_MATCH)?;
+        self.out.text(NOBODY)?;
         tell(ret::NO_RETURN);
         Ok(exit::NO_MATCH)
     }

@@ -170,7 +170,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     let around = requests::Around { paths: &paths, opts: &opts, nodegroups: &nodegroups };
     let requests = requests::read(&options, &around, &mut warnings)?;
     let syndics = salt::syndics(&options, &mut warnings)?;
-    let salt = salt::read(&options, &paths, &id, &opts, syndics.clone())?;
+    let salt = salt::read(&options, &paths, &id, &opts)?;
     Ok(Config {
         confdir: confdir.to_owned(),
         id,

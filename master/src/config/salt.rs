@@ -19,7 +19,6 @@ pub(super) fn read(
     paths: &Paths,
     id: &str,
     opts: &Map,
-    syndics: Option<SyndicsConfig>,
 ) -> Result<Option<SaltConfig>, ConfigError> {
     if !options.flag("salt_listener", false)? {
         return Ok(None);
@@ -43,7 +42,6 @@ pub(super) fn read(
         rotate: options.flag("rotate_aes_key", true)?,
         look_every: options.seconds("loop_interval", 60)?.max(Duration::from_secs(1)),
         auth_events: options.flag("auth_events", true)?,
-        syndics,
         revoke: options.flag("allow_minion_key_revoke", false)?,
         opts: opts.clone(),
     }))

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use proto::ids::{Jid, MinionId};
 use proto::map;
@@ -93,6 +93,7 @@ struct Parts {
     keys: Keys,
     registry: Registry,
     nodegroups: ArcSwap<Nodegroups>,
+    syndics: ArcSwapOption<SyndicsConfig>,
     /// What minions were told of their pillars, once it is there: targets look at it.
     pillars: OnceLock<Pillars>,
 }
@@ -103,7 +104,8 @@ impl Jobs {
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
         let nodegroups = ArcSwap::from_pointee(config.nodegroups.clone());
-        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, pillars: OnceLock::new() });
+        let syndics = ArcSwapOption::from_pointee(config.syndics.clone());
+        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, syndics, pillars: OnceLock::new() });
         Ok((Jobs { requests, projected, parts }, task))
     }
 
@@ -135,6 +137,16 @@ impl Jobs {
         self.parts.nodegroups.store(Arc::new(nodegroups));
     }
 
+    /// Returns who speaks for others, if anybody does.
+    pub fn syndics(&self) -> Option<Arc<SyndicsConfig>> {
+        self.parts.syndics.load_full()
+    }
+
+    /// Lets others speak for others from now on.
+    pub fn set_syndics(&self, syndics: Option<SyndicsConfig>) {
+        self.parts.syndics.store(syndics.map(Arc::new));
+    }
+
     /// Publishes a job in somebody's name.
     pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
@@ -153,7 +165,7 @@ impl Jobs {
             Some(jid) => jid,
             None => self.allocate().await?,
         };
-        let load = publication(user, &jid, &request, syndics);
+        let load = publication(user, &jid, &request, syndics.as_deref());
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
@@ -178,8 +190,8 @@ impl Jobs {
 
     /// Returns how syndics are told of a job, if it may be for minions of theirs: a list of ids that all have a key here is
     /// not.
-    fn syndics_for(&self, target: &TargetText, missing: &[String]) -> Option<&SyndicsConfig> {
-        let config = self.parts.config.syndics.as_ref()?;
+    fn syndics_for(&self, target: &TargetText, missing: &[String]) -> Option<Arc<SyndicsConfig>> {
+        let config = self.syndics()?;
         let is_listed = TgtType::parse(&target.tgt_type) == Ok(TgtType::List);
         if is_listed && missing.is_empty() {
             return None;

@@ -7,8 +7,6 @@ use proto::salt::rsa::SigAlgo;
 use proto::value::Map;
 use zeroize::Zeroizing;
 
-use super::SyndicsConfig;
-
 /// The options of the Salt listener, under Salt's own names.
 #[derive(Clone)]
 pub struct SaltConfig {
@@ -39,8 +37,6 @@ pub struct SaltConfig {
     pub look_every: Duration,
     /// Whether keys that are judged are told on the bus (`auth_events`, default on).
     pub auth_events: bool,
-    /// Who speaks for others (`syndics`, with `order_masters`); nobody by default.
-    pub syndics: Option<SyndicsConfig>,
     /// Whether a minion may delete its own key (`allow_minion_key_revoke`, default off; Salt's default is on).
     pub revoke: bool,
     /// The whole configuration, with Salt's names: `_master_opts` tells minions some of it.

@@ -42,8 +42,8 @@ impl Denial {
                 "a syndic returns for an id that is not its own: one whose key was accepted or rejected here, or no id"
             }
             Denial::Syndic => {
-                "a minion returns for others (_syndic_return): it gets no reply, and keeps what it has. If it is a syndic, set \
-                 `order_masters: true` and name its id in `syndics`, and start the master again"
+                "a minion returns for others (_syndic_return), and gets no reply; if it is a syndic, set `order_masters: true` \
+                 and name its id in `syndics`"
             }
             Denial::Tag => "minion fired a tag that is not its own",
         }

@@ -2,7 +2,7 @@
 //!
 //! Whom the configuration names (`order_masters`, `syndics`) may return for ids that nobody has decided on here, and for its
 //! own: a minion with a key on this master speaks for itself, and nobody else does. Who is not named gets no reply, so that
-//! it keeps what it has and tries again.
+//! its log says so, and it tries again.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -56,7 +56,7 @@ impl Marked {
 impl Salt {
     /// Tells whether this minion, which has proven to be it, speaks for others.
     pub(super) fn is_syndic(&self, id: &MinionId) -> bool {
-        self.inner.config.syndics.as_ref().is_some_and(|syndics| syndics.names(id))
+        self.inner.parts.jobs.syndics().is_some_and(|syndics| syndics.names(id))
     }
 
     /// Tells whether a syndic may speak for this id: its own, or one that nobody has decided on here.

@@ -29,6 +29,7 @@ use crate::sessions::{self, SessionParts};
 mod attacks;
 mod damage;
 mod minions;
+mod syndics;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,7 +86,7 @@ impl Master {
             jid_events: true,
             keep: None,
             nodegroups: Default::default(),
-            syndics: config.syndics.clone(),
+            syndics: None,
         };
         let (jobs, task) = Jobs::open(jobs_config, bus.clone(), keys.clone(), registry.clone()).unwrap();
         let stop = CancellationToken::new();
@@ -245,7 +246,6 @@ fn config(dir: &std::path::Path, publish_port: u16) -> SaltConfig {
         rotate: true,
         look_every: Duration::from_secs(60),
         auth_events: true,
-        syndics: None,
         revoke: false,
         opts: Map::new(),
     }
