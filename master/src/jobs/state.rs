@@ -9,6 +9,8 @@ use proto::message::Publish;
 /// How many jobs are kept in memory. A job leaves when it can neither be caught up nor be returned any more soon; the
 /// oldest go first when an operator publishes faster than that. What left memory is judged from the job cache.
 pub(super) const MAX_LIVE_JOBS: usize = 10_000;
+/// How many minions a job waits for at most when syndics name more. What the others return is taken all the same.
+const MAX_NAMED: usize = 100_000;
 /// How long a job stays in memory after it has expired, so that late returns are judged without the disk.
 pub(super) const KEEP_AFTER_EXPIRY_MS: u64 = 3_600_000;
 
@@ -180,9 +182,10 @@ impl JobsState {
         let Some(job) = self.live.get_mut(jid) else { return };
         let names_itself = minions.contains(syndic);
         let serial = job.publish.serial;
-        let fresh = minions.into_iter().filter(|id| !job.returned.contains(id));
+        let room = MAX_NAMED.saturating_sub(job.outstanding.len());
+        let fresh: Vec<MinionId> = minions.into_iter().filter(|id| !job.returned.contains(id)).take(room).collect();
         // They have no session here, so nobody comes and asks for what they owe.
-        job.outstanding.extend(fresh.collect::<Vec<_>>());
+        job.outstanding.extend(fresh);
         if !names_itself && job.outstanding.remove(syndic) {
             self.settle(syndic, serial, jid);
         }
@@ -311,6 +314,8 @@ mod tests {
         assert_eq!(state.admit(&id("b"), &jid, Membership::Syndic), accepted);
         assert_eq!(state.admit(&id("b"), &jid, Membership::Syndic), Known::Live(Verdict::Duplicate));
         state.extend(&Jid::at(5), &id("low"), vec![id("b")]);
+        state.extend(&jid, &id("low"), (0..=MAX_NAMED).map(|number| id(&format!("w{number}"))).collect());
+        assert_eq!(state.active(0).flat_map(|job| job.owing(0)).count(), MAX_NAMED);
         state.forget(&jid);
         assert!(state.owed.is_empty() && state.order.is_empty());
     }

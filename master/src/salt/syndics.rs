@@ -22,9 +22,6 @@ use super::returns::Intake;
 use crate::bus::NewEvent;
 use crate::jobs::Membership;
 
-/// How many minions an event may add to a job; the rest is dropped, and the log says so.
-const MAX_ANNOUNCED: usize = 100_000;
-
 /// Who may speak for others, and how long they are waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyndicsConfig {
@@ -104,8 +101,8 @@ impl Salt {
         }
         // Salt's job cache adds whom the job is for, under this name.
         let minions = load.at("Minions").and_then(Value::as_list).unwrap_or_default();
-        let minions = minions.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        Some(announced(syndic, jid, load, &self.may_name(syndic, minions)))
+        let minions: Vec<String> = minions.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        Some(announced(syndic, jid, load, &self.may_name(syndic, &minions)))
     }
 
     /// Logs what a syndic tells of the master below it: each event under `syndic/<its id>/`, and as it is if the minion that it
@@ -128,7 +125,7 @@ impl Salt {
                 intake.event(NewEvent { tag, data }).await?;
             }
             if let Some(announcement) = syndic::announcement(&data) {
-                let minions = self.may_name(syndic, announcement.minions);
+                let minions = self.may_name(syndic, &announcement.minions);
                 intake.event(announced(syndic, &announcement.jid, &data, &minions)).await?;
                 named.push((announcement.jid, minions));
             }
@@ -148,11 +145,7 @@ impl Salt {
     }
 
     /// Returns those of the ids that a syndic may name.
-    fn may_name(&self, syndic: &MinionId, mut ids: Vec<String>) -> Vec<MinionId> {
-        if ids.len() > MAX_ANNOUNCED {
-            tracing::warn!(minion_id = %syndic, minions = ids.len(), "a syndic names at most {MAX_ANNOUNCED} minions of a job; the rest is dropped");
-            ids.truncate(MAX_ANNOUNCED);
-        }
+    fn may_name(&self, syndic: &MinionId, ids: &[String]) -> Vec<MinionId> {
         let parsed = ids.iter().filter_map(|id| MinionId::parse(id).ok());
         parsed.filter(|id| self.speaks_for(syndic, id)).collect()
     }
