@@ -1,8 +1,8 @@
 //! Syndics: a Salt minion that another master has below it, and that speaks for the minions of that master (salt-wire.md §5.2).
 //!
 //! Whom the configuration names (`order_masters`, `syndics`) may return for ids that nobody has decided on here, and for its
-//! own: a minion with a key on this master speaks for itself, and nobody else does. Who is not named gets no reply, so that
-//! its log says so, and it tries again.
+//! own: a minion with a key on this master speaks for itself, and nobody else does. Who is not named gets no reply: its own
+//! log says so, and it tries again.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -124,7 +124,7 @@ impl Salt {
             {
                 intake.event(NewEvent { tag, data }).await?;
             }
-            if let Some(announcement) = syndic::announcement(&data) {
+            if let Some(announcement) = syndic::announcement(tag, &data) {
                 let minions = self.may_name(syndic, &announcement.minions);
                 intake.event(announced(syndic, &announcement.jid, &data, &minions)).await?;
                 named.push((announcement.jid, minions));

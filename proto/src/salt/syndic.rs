@@ -3,6 +3,7 @@
 
 use crate::ids::Jid;
 use crate::map;
+use crate::tag::Tag;
 use crate::value::{Map, MapExt, Value};
 
 /// The fields of an entry that go to each of its returns.
@@ -53,9 +54,14 @@ pub struct Announcement {
     pub minions: Vec<String>,
 }
 
-/// Reads the data of an event that a syndic has sent up: with `jid` and `minions` it names more minions of a job.
-pub fn announcement(data: &Map) -> Option<Announcement> {
+/// Reads an event that a syndic has sent up: where a job was made, it names the minions that it is for. Below it there may be
+/// further syndics, whose events have their tags in front.
+pub fn announcement(tag: &str, data: &Map) -> Option<Announcement> {
     let jid = Jid::parse(data.text("jid")?).ok()?;
+    let path = tag.strip_suffix(Tag::job_new(&jid).as_str())?;
+    if !path.is_empty() && !path.ends_with('/') {
+        return None;
+    }
     let minions = data.at("minions").and_then(Value::as_list)?;
     let minions = minions.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Some(Announcement { jid, minions })
@@ -121,12 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_a_job_and_minions_announces_them() {
+    fn the_event_of_a_new_job_announces_its_minions() {
         let data = map! { "jid" => JID, "minions" => vec![Value::from("web1"), 5.into()], "fun" => "test.ping" };
-        let announced = announcement(&data).unwrap();
+        let new = format!("salt/job/{JID}/new");
+        let announced = announcement(&new, &data).unwrap();
+        assert_eq!(announcement(&format!("syndic/deeper/{new}"), &data), Some(announced.clone()));
+        for tag in ["myco/x", "salt/job/20261121001531000000/new", &format!("x{new}"), &format!("{new}/x"), JID] {
+            assert_eq!(announcement(tag, &data), None, "{tag}");
+        }
         assert_eq!((announced.jid.as_str(), announced.minions), (JID, vec!["web1".to_owned()]));
-        assert_eq!(announcement(&map! { "minions" => vec!["web1"] }), None, "Salt up to 3007 says this under the jid");
-        assert_eq!(announcement(&map! { "jid" => JID }), None);
+        assert_eq!(announcement(&new, &map! { "minions" => vec!["web1"] }), None);
+        assert_eq!(announcement(&new, &map! { "jid" => JID }), None);
         assert_eq!(job(&announced.jid, &data).text("fun"), Some("test.ping"));
     }
 }

@@ -1,6 +1,7 @@
 //! What a syndic may say for the minions of the master below it, and who else may not.
 
 use super::*;
+use crate::jobs::{Membership, Verdict};
 
 const OTHER: &str = "20260101000000000000";
 
@@ -146,6 +147,21 @@ async fn a_large_load_is_logged_in_pieces_and_each_return_once() {
     assert_eq!(master.bus.head() - before, RETURNS as u64);
     let tags: std::collections::HashSet<String> = master.tags().await.into_iter().collect();
     assert!(ids.iter().all(|id| tags.contains(&tag(&jid, id))));
+}
+
+#[tokio::test]
+async fn what_cannot_be_logged_is_not_acknowledged_and_may_come_again() {
+    let (master, mut low) = with_syndic().await;
+    let jid = master.publish("*").await.jid;
+    master.watch.send_replace(true);
+    let marker = proto::tag::Tag::parse("test/marker").unwrap();
+    while master.bus.fire(marker.clone(), &Map::new()).await.is_ok() {}
+    let (_, payload) = low.seal(load(vec![entry(jid.as_str(), &[("web1", true.into()), ("web2", true.into())])]));
+    assert_eq!(low.ask(payload).await, None);
+    for id in ["web1", "web2"].map(|id| MinionId::parse(id).unwrap()) {
+        let verdict = master.jobs.admit(&id, jid.as_str(), Membership::Syndic).await.unwrap();
+        assert_eq!(verdict, Verdict::Accept(jid.clone()), "{id}");
+    }
 }
 
 #[tokio::test]
