@@ -39,7 +39,7 @@ impl Denial {
     fn text(self) -> &'static str {
         match self {
             Denial::OtherId => {
-                "a syndic returns for an id that is not its own: one whose key was accepted or rejected here, or no id"
+                "a syndic's return is dropped: its id has a key of its own here, accepted or rejected, or is no id"
             }
             Denial::Syndic => {
                 "a minion returns for others (_syndic_return), and gets no reply; if it is a syndic, set `order_masters: true` \
