@@ -25,7 +25,7 @@ use crate::api::events::EventView;
 use crate::api::jobs::{JobPublished, JobRequest};
 
 /// What is said of a job that syndics alone have heard of, to no avail.
-const NOBODY: &str = "No minions matched the target: none has a key here, and no syndic has named one.\n";
+const NOBODY: &str = "No minions matched the target, neither here nor below a syndic.\n";
 /// How long minions may take to say whether they still run a job. They answer from memory.
 const GATHER: Duration = Duration::from_secs(5);
 

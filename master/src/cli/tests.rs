@@ -344,7 +344,7 @@ fn minions_that_a_syndic_names_are_waited_for_and_the_syndic_is_not() {
     );
     assert!(!text.contains("low:\n"), "{text}");
     let (text, code) = Master::with(vec![("low", Does::Names(&[]))]).run("halite * test.ping");
-    assert!(text.contains("no syndic has named one") && code == exit::NO_MATCH, "{text}");
+    assert!(text.contains("neither here nor below a syndic") && code == exit::NO_MATCH, "{text}");
 }
 
 #[test]

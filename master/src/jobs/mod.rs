@@ -15,7 +15,7 @@ mod task;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -94,6 +94,8 @@ struct Parts {
     registry: Registry,
     nodegroups: ArcSwap<Nodegroups>,
     syndics: ArcSwapOption<SyndicsConfig>,
+    /// Who has named minions for others and none of its own id: nobody waits for it, unless it names that.
+    relays: Mutex<HashSet<MinionId>>,
     /// What minions were told of their pillars, once it is there: targets look at it.
     pillars: OnceLock<Pillars>,
 }
@@ -105,7 +107,8 @@ impl Jobs {
         let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
         let nodegroups = ArcSwap::from_pointee(config.nodegroups.clone());
         let syndics = ArcSwapOption::from_pointee(config.syndics.clone());
-        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, syndics, pillars: OnceLock::new() });
+        let (relays, pillars) = (Mutex::default(), OnceLock::new());
+        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, syndics, relays, pillars });
         Ok((Jobs { requests, projected, parts }, task))
     }
 
@@ -156,8 +159,12 @@ impl Jobs {
             return Ok(Published::before(jid));
         }
         request.target = self.expanded(request.target)?;
-        let Recipients { minions, missing, perhaps } = self.recipients(&request.target).await?;
+        let Recipients { mut minions, missing, perhaps } = self.recipients(&request.target).await?;
         let syndics = self.syndics_for(&request.target, &missing);
+        if syndics.is_some() {
+            let relays = self.relays();
+            minions.retain(|id| !relays.contains(id));
+        }
         if minions.is_empty() && syndics.is_none() {
             return Err(CommandError::NoMatch);
         }
@@ -241,9 +248,18 @@ impl Jobs {
 
     /// Adds the minions that a syndic has named to those that a job is for.
     pub async fn extend(&self, jid: &Jid, syndic: &MinionId, minions: Vec<MinionId>) {
+        if minions.contains(syndic) {
+            self.relays().remove(syndic);
+        } else {
+            self.relays().insert(syndic.clone());
+        }
         let input = task::JobsInput::Extend { jid: jid.clone(), syndic: syndic.clone(), minions };
         // A closed channel means that the master is stopping; the next one reads it in the log.
         let _ = self.requests.send(input).await;
+    }
+
+    fn relays(&self) -> MutexGuard<'_, HashSet<MinionId>> {
+        self.parts.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a jid that no other job has.

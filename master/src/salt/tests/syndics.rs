@@ -184,6 +184,13 @@ async fn a_syndic_names_the_minions_of_a_job_and_is_not_waited_for() {
     assert_eq!(owing, Some(vec!["db1", "web1"].into()));
     assert_eq!(master.count(&format!("salt/job/{jid}/new")).await, 1, "that one is the master's own");
     assert_eq!(master.count("halite/minion/low/denied").await, 0, "it is how Salt's syndics tell it");
+    let ids =
+        |published: crate::command::Published| published.minions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(ids(master.publish("*").await), ["db1"], "it is known for what it is");
+    let beside = map! { "jid" => jid.as_str(), "minions" => vec!["low"] };
+    let item = map! { "tag" => format!("salt/job/{jid}/new"), "data" => beside };
+    low.request(map! { "cmd" => "_minion_event", "pretag" => "syndic/low", "events" => vec![item] }).await;
+    assert_eq!(ids(master.publish("*").await), ["db1", "low"], "there is a minion beside it");
     // Who is no syndic names nobody.
     let mut db = Minion::connect(&master, "db1", 2).await;
     db.auth().await;
