@@ -48,6 +48,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "mine_get",
     "minion_data_cache",
     "nodegroups",
+    "order_masters",
     "peer",
     "peer_run",
     "permissive_pki_access",
@@ -81,6 +82,8 @@ pub(super) const SUPPORTED: &[&str] = &[
     "sign_pub_messages",
     "sock_dir",
     "state_top",
+    "syndic_wait",
+    "syndics",
     "timeout",
     "zmq_filtering",
 ];

@@ -25,6 +25,7 @@ pub(super) enum JobsInput {
     Active { answer: oneshot::Sender<Map> },
     Admit { id: MinionId, jid: String, membership: Membership, now_us: i64, answer: oneshot::Sender<Verdict> },
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
+    Extend { jid: Jid, syndic: MinionId, minions: Vec<MinionId> },
     Insert { publish: Arc<Publish>, told: Told, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
     Logged { id: MinionId, jid: Jid },
@@ -105,6 +106,7 @@ impl JobsTask {
                 gone(answer.send(self.admit(&id, &jid, membership, now_us)));
             }
             JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
+            JobsInput::Extend { jid, syndic, minions } => self.state.extend(&jid, &syndic, minions),
             JobsInput::Insert { publish, told, answer } => {
                 self.insert(publish, told);
                 gone(answer.send(()));
@@ -157,8 +159,7 @@ impl JobsTask {
             Known::Unknown => match self.cache.judge(id, &jid) {
                 Ok(Cached::Owed | Cached::NoJob) => Verdict::Accept(jid),
                 Ok(Cached::Returned) => Verdict::Duplicate,
-                Ok(Cached::Foreign) if membership == Membership::Itself => Verdict::Unexpected(jid),
-                Ok(Cached::Foreign) => Verdict::Refuse,
+                Ok(Cached::Foreign) => membership.verdict(jid),
                 Err(error) => {
                     tracing::error!(%jid, minion_id = %id, error = &error as &dyn std::error::Error, "return cannot be judged");
                     Verdict::Accept(jid)
