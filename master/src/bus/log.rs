@@ -126,6 +126,10 @@ impl OpenError {
     }
 }
 
+fn not_a_log(why: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB), Some(why.to_owned()))
+}
+
 /// Has SQLite undo a transaction that was cut off: it does when a connection that may write reads for the first time.
 pub(super) fn roll_back(path: &Path) -> Result<(), OpenError> {
     let broken = |source| OpenError::sqlite(path, source);
@@ -162,6 +166,20 @@ impl Log {
         let log = Log::connect(path, max_pages)?;
         let tail = log.tail().map_err(|source| OpenError::sqlite(path, source))?;
         Ok((log, tail))
+    }
+
+    /// Opens the segment that is written. Only the first one of all may have to be made: every other one got its name with
+    /// tables and the head of the one before it, and without them offsets would be given out twice.
+    pub(super) fn open_active(segments: &Segments, max_pages: u32) -> Result<(Log, Tail), OpenError> {
+        let (first, path) = (segments.active(), segments.path(segments.active()));
+        let size = |end| fs::metadata(segments::beside(&path, end)).map_or(0, |meta| meta.len());
+        let emptied = || OpenError::Damaged { path: path.clone(), source: not_a_log("it has lost its content") };
+        // SQLite would throw the WAL of an empty file away.
+        if size("") == 0 && (first > 1 || size("-wal") > 0) {
+            return Err(emptied());
+        }
+        let (log, tail) = Log::open(&path, max_pages)?;
+        if tail.head + 1 < first { Err(emptied()) } else { Ok((log, tail)) }
     }
 
     fn connect(path: &Path, max_pages: u32) -> Result<Log, OpenError> {

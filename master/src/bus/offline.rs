@@ -73,7 +73,7 @@ pub fn compact(folder: &Path, retention: Retention) -> Result<Compaction, OpenEr
     refuse_unfinished(folder)?;
     let segments = Segments::open(folder)?;
     let path = segments.path(segments.active());
-    let (log, tail) = Log::open(&path, 0)?;
+    let (log, tail) = Log::open_active(&segments, 0)?;
     log.close().map_err(|source| OpenError::Unusable { path, source })?;
     let shared = Arc::new(Shared::new(segments, 0, tail.head));
     Ok(Keeper { shared, retention, queue: Weak::new() }.compact())

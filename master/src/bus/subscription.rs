@@ -11,6 +11,7 @@ use proto::{map, msgpack};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::damage::{Gap, Why};
 use super::event::Event;
 use super::query::{EventQuery, Filter, Since};
 use super::reader::{From, Page, ReadError};
@@ -151,8 +152,8 @@ impl Subscription {
             Ok(page) => {
                 self.place = Place::Log(From::Offset(page.next));
                 self.ready = page.events.into();
-                if let Some((first, last)) = page.gap {
-                    self.tell_gap(first, last);
+                if let Some(gap) = page.gap {
+                    self.tell_gap(gap);
                 }
             }
             Err(error) => {
@@ -167,11 +168,19 @@ impl Subscription {
     }
 
     /// Tells whoever reads this, whatever they filter, that they missed something.
-    fn tell_gap(&mut self, first: u64, last: u64) {
+    fn tell_gap(&mut self, gap: Gap) {
+        let Gap { first, last, why } = gap;
         let count = last - first + 1;
-        tracing::warn!(first, last, count, "a reader of the event log came too late: what it wanted is deleted");
-        self.shared.count(|counters| counters.overtaken = counters.overtaken.saturating_add(count));
-        let data = map! { "first" => first, "last" => last, "count" => count };
+        if why == Why::Deleted {
+            tracing::warn!(first, last, count, "a reader of the event log came too late: what it wanted is deleted");
+            self.shared.count(|counters| counters.overtaken = counters.overtaken.saturating_add(count));
+        } else {
+            tracing::error!(
+                first, last, count, %why,
+                "events of the log cannot be read, and a reader goes on behind them; `halite store check` names the file"
+            );
+        }
+        let data = map! { "first" => first, "last" => last, "count" => count, "reason" => why.to_string() };
         let data = Bytes::from(msgpack::encode_map(&data));
         let gap = Event { offset: last, tag: Tag::bus("gap"), stamp_us: now_us(), data, durable: false };
         self.ready.push_front(gap);

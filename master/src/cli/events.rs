@@ -217,10 +217,15 @@ fn is_gap(event: &EventView) -> bool {
 fn gap(event: &EventView, cursor: Option<&str>) -> String {
     let [count, first, last] = ["count", "first", "last"].map(|name| event.data[name].as_u64().unwrap_or_default());
     let whose = cursor.map(|name| format!(" behind cursor {name}")).unwrap_or_default();
-    format!(
-        "{count} events{whose} are deleted, offsets {first} to {last}: older than the log is kept; see event_retention_age and \
-         event_retention_bytes\n"
-    )
+    match event.data["reason"].as_str() {
+        Some(reason @ ("damaged" | "missing")) => {
+            format!("{count} events{whose} are {reason}, offsets {first} to {last}; `halite store check` names the file\n")
+        }
+        _ => format!(
+            "{count} events{whose} are deleted, offsets {first} to {last}: older than the log is kept; see event_retention_age and \
+             event_retention_bytes\n"
+        ),
+    }
 }
 
 /// Where a reader with a name is.
