@@ -70,7 +70,8 @@ pub(super) fn page(path: &Path, range: RangeInclusive<u64>, filter: &Filter) -> 
     let mut page = Page::new(begin);
     let (mut seen, mut bytes) = (0, 0);
     for offset in begin..=end {
-        let read = db.prepare_cached(reader::ONE).and_then(|mut one| one.query_row([offset.cast_signed()], reader::event));
+        let read =
+            db.prepare_cached(reader::ONE).and_then(|mut one| one.query_row([offset.cast_signed()], reader::event));
         match read.optional() {
             Ok(Some(event)) if page.next == offset => {
                 (seen, page.next) = (seen + 1, offset + 1);

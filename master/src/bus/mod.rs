@@ -62,7 +62,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
-pub use offline::{Compaction, Held, compact, files, hold, index, is_plain, restoring};
+pub use offline::{Compaction, Held, compact, files, hold, index, is_damage, is_plain, refuse_unfinished, restoring};
 pub use query::{EventQuery, Since};
 pub use retention::Retention;
 pub use shared::Stats;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use super::damage;
 use super::keeper::{self, Keeper, Stop};
 use super::log::{self, Log, OpenError};
 use super::retention::Retention;
@@ -46,6 +47,11 @@ pub fn index(path: &Path) -> rusqlite::Result<()> {
     keeper::seal(path, &Stop::default()).map(drop)
 }
 
+/// Tells whether reading a database again would only fail again, because it is damaged or gone.
+pub fn is_damage(error: &rusqlite::Error, path: &Path) -> bool {
+    damage::is_damage(error, path)
+}
+
 /// Takes the log, so that no master uses it.
 pub fn hold(folder: &Path) -> Result<Held, OpenError> {
     let held = log::lock(folder).map(Held)?;
@@ -59,7 +65,7 @@ pub fn restoring(folder: &Path) -> PathBuf {
 }
 
 /// Refuses a log whose restore was cut off: a new one begun there would give offsets out twice.
-pub(super) fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
+pub fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
     match std::fs::read_to_string(restoring(folder)) {
         Ok(from) => Err(OpenError::Restoring { path: folder.to_owned(), from }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

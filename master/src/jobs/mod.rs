@@ -153,7 +153,8 @@ impl Jobs {
         }
         let ttl = request.ttl.unwrap_or(self.parts.config.ttl);
         if ttl.is_zero() {
-            let text = "a job that nobody has time to take reaches nobody: give it a second at least (--queue, job_ttl)";
+            let text =
+                "a job that nobody has time to take reaches nobody: give it a second at least (--queue, job_ttl)";
             return Err(CommandError::Invalid(text.to_owned()));
         }
         let expires_ms = now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));

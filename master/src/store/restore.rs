@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Files, MANIFEST, Progress, StoreError, copy_folder, file_error, sync};
+use super::{Files, MANIFEST, Progress, StoreError, copy_folder, file_error, head, sync, with_end};
 use crate::bus;
 
 /// What was restored.
@@ -33,6 +33,8 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     if !from.join(MANIFEST).is_file() {
         return Err(StoreError::NoBackup(from.to_owned()));
     }
+    files.refuse_within(from)?;
+    refuse_incomplete(from)?;
     let _held = bus::hold(&files.events)?;
     let mut places: Vec<(PathBuf, PathBuf)> = vec![(from.join("events"), files.events.clone())];
     let databases = files.databases.iter();
@@ -63,6 +65,24 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     Ok(done)
 }
 
+/// Refuses a backup that has lost segments since it was made: what it would replace is worth more.
+fn refuse_incomplete(from: &Path) -> Result<(), StoreError> {
+    let path = from.join(MANIFEST);
+    let text = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+    let manifest: serde_json::Value = serde_json::from_str(&text).map_err(|error| StoreError::File {
+        what: "read",
+        path,
+        source: std::io::Error::other(error),
+    })?;
+    let number = |name: &str| manifest[name].as_u64();
+    let (Some(segments), Some(end)) = (number("segments"), number("head")) else { return Ok(()) };
+    let events = from.join("events");
+    let there = bus::files(&events).map_err(file_error("read", &events))?;
+    let newest = there.last().map_or(Ok(0), |(_, path)| head(path))?;
+    let (made, found) = ((segments, end), (there.len() as u64, newest));
+    if made == found { Ok(()) } else { Err(StoreError::Incomplete { folder: from.to_owned(), made, found }) }
+}
+
 /// Says that a restore has begun, on the disk before anything is moved.
 fn mark(unfinished: &Path, from: &Path) -> Result<(), StoreError> {
     let from = fs::canonicalize(from).map_err(file_error("find", from))?;
@@ -80,12 +100,6 @@ fn is_occupied(path: &Path) -> bool {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => path.exists(),
     }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 fn move_aside(path: &Path, stamp: u64) -> Result<Option<PathBuf>, StoreError> {

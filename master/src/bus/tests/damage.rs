@@ -54,7 +54,10 @@ async fn a_reader_goes_on_behind_what_is_damaged_or_missing_and_is_told() {
             let (first, last) = segments[at];
             gaps.iter().filter(|gap| gap.0 >= first && gap.1 <= last).map(|gap| gap.2.as_str()).collect::<Vec<_>>()
         };
-        assert!(gaps.iter().any(|gap| gap.0 <= segments[3].0 && gap.1 >= segments[3].1 && gap.2 == "damaged"), "{gaps:?}");
+        assert!(
+            gaps.iter().any(|gap| gap.0 <= segments[3].0 && gap.1 >= segments[3].1 && gap.2 == "damaged"),
+            "{gaps:?}"
+        );
         assert_eq!((reason(4), reason(6)), (vec!["damaged"], vec!["missing"]), "{gaps:?}");
         assert!(!reason(1).is_empty() && reason(0).is_empty() && reason(7).is_empty(), "{gaps:?}");
     }
