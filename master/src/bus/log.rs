@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::AccessFlags;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
@@ -362,19 +363,23 @@ fn day(stamp_us: i64) -> i64 {
 }
 
 /// Makes a file, in a folder that is there, so that nobody else can read it, whatever the umask is; SQLite gives its side files the
-/// rights of the main one.
+/// rights of the main one. One that is there is not opened: closing it would end the locks that every connection of this
+/// process has on it, and whoever else closes the log then would take the WAL away under the writer.
 fn prepare_file(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::File { path: path.to_owned(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    if file.metadata().map_err(failed)?.permissions().mode() & 0o777 != 0o600 {
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+        Ok(_) => {
+            let wanted = AccessFlags::R_OK | AccessFlags::W_OK;
+            nix::unistd::eaccess(path, wanted).map_err(|errno| failed(errno.into()))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    if fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777 != 0o600 {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
     }
     Ok(())
 }
@@ -439,6 +444,25 @@ pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tells whether a process has a lock on a file.
+    fn is_locked(path: &Path) -> bool {
+        let end = format!(":{}", std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap()));
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.split_whitespace().nth(5).is_some_and(|inode| inode.ends_with(&end)))
+    }
+
+    #[test]
+    fn opening_a_log_anew_keeps_the_locks_of_those_who_have_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let (reader, _) = Log::open(&path, 0).unwrap();
+        assert!(is_locked(&path));
+        let (writer, _) = Log::open(&path, 0).unwrap();
+        assert!(is_locked(&path), "who closes the log elsewhere would remove the WAL");
+        drop((reader, writer));
+        assert!(!is_locked(&path));
+    }
 
     #[test]
     fn a_probe_writes_something_and_changes_nothing() {
