@@ -99,16 +99,16 @@ async fn a_restore_that_was_cut_off_is_told_and_can_be_finished() {
     let place = TempDir::new().unwrap();
     let to = place.path().join("backup");
     backup(&files, &to, &mut |_| {}).unwrap();
-    let steps = std::cell::Cell::new(0);
-    for cut_at in 1..=3 {
-        steps.set(0);
+    let cut = |at: &str| {
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {
-                steps.set(steps.get() + 1);
-                assert!(steps.get() < cut_at, "the process ends here");
+            restore(&files, &to, restore::Occupied::MoveAside, &mut |doing| {
+                assert!(!(doing.starts_with("restoring") && doing.ends_with(at)), "the process ends here");
             })
         }));
         assert!(cut.is_err());
+    };
+    for at in ["events", "jobs.db", "pki"] {
+        cut(at);
         let refused = Bus::open(BusConfig::new(&files.events)).map(drop).unwrap_err().to_string();
         let remedy = format!("halite store restore {} --force", to.canonicalize().unwrap().display());
         assert!(refused.contains(&remedy), "{refused}");
@@ -120,6 +120,26 @@ async fn a_restore_that_was_cut_off_is_told_and_can_be_finished() {
     restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
     assert_eq!(exported(&files, &[]), (1..=EVENTS).collect::<Vec<_>>());
     assert_eq!(Bus::open(BusConfig::new(&files.events)).unwrap().0.head(), EVENTS);
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_copy_leaves_everything_as_it_was() {
+    let (folder, files) = scene().await;
+    let to = folder.path().join("backup");
+    backup(&files, &to, &mut |_| {}).unwrap();
+    // Left by another attempt.
+    fs::create_dir(files.databases[2].with_extension("db.restoring")).unwrap();
+    let failed = restore(&files, &to, restore::Occupied::MoveAside, &mut |doing| {
+        if doing.ends_with("pki") {
+            fs::remove_dir_all(to.join("pki")).unwrap();
+        }
+    });
+    assert!(matches!(failed, Err(StoreError::File { .. })), "{failed:?}");
+    assert_eq!((exported(&files, &[]).len() as u64, faults(&files)), (EVENTS, Vec::new()));
+    assert_eq!(Bus::open(BusConfig::new(&files.events)).unwrap().0.head(), EVENTS);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".restoring")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
