@@ -49,6 +49,21 @@ pub(super) enum From {
     Stamp(i64),
 }
 
+/// Whether what cannot be read may be read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hope {
+    /// It was tried often enough: a complete segment is damaged, whatever is wrong with it.
+    Gone,
+    /// A disk that fails, or a lack of memory or open files, may pass.
+    Left,
+}
+
+impl Hope {
+    fn is_lost(self, segment: Segment) -> bool {
+        self == Hope::Gone && segment.phase != Phase::Active
+    }
+}
+
 /// Part of the log.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -90,8 +105,14 @@ impl Readers {
     }
 
     /// Reads the next page of what the filter wants, not beyond the head.
-    pub(super) async fn page(self: Arc<Self>, from: From, head: u64, filter: Arc<Filter>) -> Result<Page, ReadError> {
-        self.off(move |readers| readers.read(from, head, &filter)).await
+    pub(super) async fn page(
+        self: Arc<Self>,
+        from: From,
+        head: u64,
+        filter: Arc<Filter>,
+        hope: Hope,
+    ) -> Result<Page, ReadError> {
+        self.off(move |readers| readers.read(from, head, &filter, hope)).await
     }
 
     /// Returns the first offset up to the head that was submitted at this moment or later; the one behind it if there is
@@ -137,7 +158,7 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|(idle, _)| *idle != first);
     }
 
-    fn read(&self, from: From, head: u64, filter: &Filter) -> rusqlite::Result<Page> {
+    fn read(&self, from: From, head: u64, filter: &Filter, hope: Hope) -> rusqlite::Result<Page> {
         let next = match from {
             From::Offset(next) => next,
             From::Stamp(stamp_us) => self.first_since(stamp_us, head)?,
@@ -154,7 +175,7 @@ impl Readers {
             match self.with(segment, |db| read_page(db, segment, begin..=end, filter)) {
                 // It was deleted in between: what is the oldest one now holds the place.
                 Err(_) if self.segments.find(next) != Some(segment) => {}
-                Err(error) if self.is_damaged(segment, &error) => {
+                Err(error) if self.is_damaged(segment, &error) || hope.is_lost(segment) => {
                     let page = damage::page(&self.segments.path(segment.first), begin..=end, filter);
                     return Ok(Page { gap: Gap::joined(gap, page.gap), ..page });
                 }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::damage::{Gap, Why};
 use super::event::Event;
 use super::query::{EventQuery, Filter, Since};
-use super::reader::{From, Page, ReadError};
+use super::reader::{From, Hope, Page, ReadError};
 use super::ring::{Most, Taken};
 use super::{Progress, Shared, now_us};
 
@@ -25,6 +25,9 @@ const TAKE: Most = Most { events: 64, bytes: 64 * 1024 };
 /// How long a reader waits after the log could not be read.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often it is tried until a complete segment is passed over: ten seconds. A sector that is bad stays bad.
+const READ_AT_MOST: u32 = 20;
+
 /// A stream of events. Dropping it ends it.
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -34,6 +37,8 @@ pub struct Subscription {
     ready: VecDeque<Event>,
     /// The last offset that is wanted.
     until: u64,
+    /// How often the next page could not be read.
+    failed: u32,
 }
 
 #[derive(Debug)]
@@ -60,7 +65,7 @@ impl Subscription {
         let filter = Arc::new(Filter::new(&query.tags));
         let progress = shared.progress.subscribe();
         let until = query.until.unwrap_or(u64::MAX);
-        Subscription { shared, filter, progress, place, ready: VecDeque::new(), until }
+        Subscription { shared, filter, progress, place, ready: VecDeque::new(), until, failed: 0 }
     }
 
     /// Returns the next event, waiting for it if need be; nothing once the bus has stopped or the end that was asked for is
@@ -142,7 +147,8 @@ impl Subscription {
         {
             return Place::Live { seq, next };
         }
-        let page = Arc::clone(&self.shared.readers).page(from, head.min(self.until), Arc::clone(&self.filter));
+        let hope = if self.failed < READ_AT_MOST { Hope::Left } else { Hope::Gone };
+        let page = Arc::clone(&self.shared.readers).page(from, head.min(self.until), Arc::clone(&self.filter), hope);
         Place::Reading { from, page: tokio::spawn(page) }
     }
 
@@ -150,14 +156,14 @@ impl Subscription {
     async fn turn(&mut self, from: From, page: Result<Page, ReadError>) {
         match page {
             Ok(page) => {
-                self.place = Place::Log(From::Offset(page.next));
+                (self.place, self.failed) = (Place::Log(From::Offset(page.next)), 0);
                 self.ready = page.events.into();
                 if let Some(gap) = page.gap {
                     self.tell_gap(gap);
                 }
             }
             Err(error) => {
-                self.place = Place::Log(from);
+                (self.place, self.failed) = (Place::Log(from), self.failed + 1);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "a reader cannot read the event log, trying again"

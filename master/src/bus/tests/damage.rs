@@ -87,3 +87,30 @@ async fn an_active_segment_that_has_lost_its_content_is_not_begun_anew() {
     std::fs::write(&active, good).unwrap();
     assert!(Bus::open(config).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_segment_that_stays_unreadable_is_given_up() {
+    let folder = TempDir::new().unwrap();
+    let config = BusConfig { segment_bytes: 64 * 1024, ..config(&folder) };
+    let running = Running::start(config.clone());
+    let head = fill(&running, 3).await;
+    let (first, last) = running.bus.segments().get(1).map(|one| (one.first, one.last)).unwrap();
+    running.stop().await;
+    // What cannot be opened now might be opened in a moment.
+    let path = segments::path(&config.path, first);
+    let away = folder.path().join("away");
+    std::fs::rename(&path, &away).unwrap();
+    std::fs::create_dir(&path).unwrap();
+
+    let running = Running::start(config);
+    let mut reader = running.bus.subscribe(EventQuery { until: Some(head), ..query(&[], Since::Offset(first)) });
+    let gap = read(&mut reader, 1).await.remove(0).map().unwrap();
+    let number = |name: &str| gap.at(name).and_then(Value::as_u64);
+    assert_eq!((number("first"), number("last"), gap.text("reason")), (Some(first), Some(last), Some("damaged")));
+    assert_eq!(offsets(&read(&mut reader, 1).await), [last + 1]);
+    // Another reader hopes for itself.
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    assert_eq!(all(&running.bus, &[], Since::Offset(first), 1).await, [first]);
+    running.stop().await;
+}
