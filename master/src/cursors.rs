@@ -81,8 +81,8 @@ impl Cursors {
         let made = name.clone();
         let next = self
             .off(move |db| {
-                let next = take_up(db, &made, owner, start)?;
-                if next <= end.max(start) {
+                let next = take_up(db, &made, owner, start, end)?;
+                if next <= end {
                     return Ok(next);
                 }
                 tracing::warn!(
@@ -178,9 +178,13 @@ fn stored(db: &Connection, name: &str, owner: Owner) -> Result<Option<u64>, Comm
     }
 }
 
-fn take_up(db: &mut Connection, name: &str, owner: Owner, start: u64) -> Result<u64, CommandError> {
+fn take_up(db: &mut Connection, name: &str, owner: Owner, start: u64, end: u64) -> Result<u64, CommandError> {
     if let Some(next) = stored(db, name, owner)? {
         return Ok(next);
+    }
+    if start > end {
+        let text = format!("a cursor cannot begin at {start}: the newest event is {}", end - 1);
+        return Err(CommandError::Invalid(text));
     }
     let count: i64 = db.query_row("SELECT count(*) FROM cursors", [], |row| row.get(0)).map_err(broken)?;
     if count >= MAX_CURSORS {
@@ -227,6 +231,7 @@ mod tests {
         cursors.advance("ship".into(), alice, 99).await.unwrap();
         assert_eq!(cursors.take_up("ship".into(), Owner::Anyone, None).await, Ok(1));
         assert!(matches!(cursors.advance("other".into(), alice, 1).await, Err(CommandError::NotFound(_))));
+        assert!(matches!(cursors.take_up("ahead".into(), alice, Some(2)).await, Err(CommandError::Invalid(_))));
         for bad in ["", ".x", "a/b", "reactor", "-x", &"a".repeat(65)] {
             assert!(matches!(cursors.take_up(bad.into(), alice, None).await, Err(CommandError::Invalid(_))), "{bad}");
         }

@@ -10,6 +10,20 @@ fn three() -> Fleet {
 }
 
 #[test]
+fn the_time_for_a_job_has_bounds() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(1);
+    fleet.halite(&["m1", "test.ping", "--queue", "18446744073709551s"]).expect_code(0);
+    fleet.halite(&["m1", "test.ping", "--queue", "18446744073709551615"]).expect_code(0);
+    let none = fleet.halite(&["m1", "test.ping", "--queue", "0"]);
+    assert!(none.code == 64 && none.stderr.contains("a second at least"), "{none:?}");
+    for words in [["jobs", "show", ""], ["jobs", "kill", ""], ["jobs", "rerun", ""], ["events", "cursors", "--delete="]]
+    {
+        fleet.halite(&words).expect_code(64);
+    }
+}
+
+#[test]
 fn every_minion_returns() {
     let fleet = three();
     let ping = fleet.halite(&["*", "test.ping", "--out", "json"]).expect_code(0);

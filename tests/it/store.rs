@@ -59,6 +59,23 @@ fn a_reading_ends_where_it_is_told() {
     assert_eq!(count(&["--since", &second, "--until", &stamp]), 1);
     assert_eq!(count(&["--until", "1d"]), 0);
     assert_eq!(fleet.halite(&["events", "--until", "2999-01-01T00:00:00Z"]).code, 64);
+    // What can have no event is not answered with none.
+    let (day, hour) = (["--since", "5m", "--until", "1h"], ["--since", "1h", "--until", "5m"]);
+    for (words, why) in [
+        (&["--since", "3", "--until", "2"][..], "until, 2, lies before since, 3"),
+        (&day, "until lies before since"),
+        (&["--since", "now", "--until", "2"], "which is now"),
+        (&["--since", "99999"], "the newest event is "),
+        (&["--since", "18446744073709551615"], "the newest event is "),
+        (&["--since", "2999-01-01T00:00:00Z"], "since lies in the future"),
+        (&["--since", "99999", "--cursor", "ahead"], "the newest event is "),
+    ] {
+        let refused = fleet.halite(&[&["events"][..], words].concat());
+        assert!(refused.code == 64 && refused.stderr.contains(why), "{words:?}: {refused:?}");
+    }
+    assert_eq!(count(&hour), 0);
+    let head = fleet.halite(&["events", "stats", "--out", "json"]).expect_code(0).json()["head"].as_u64().unwrap();
+    assert_eq!(count(&["--since", &(head + 1).to_string()]), 0, "whoever polls asks for what comes next");
     assert_eq!(fleet.halite(&["events", "--until", "start"]).code, 64);
     let beyond = fleet.halite(&["events", "--until", "99999"]);
     assert!(beyond.code == 64 && beyond.stderr.contains("the newest event is "), "{beyond:?}");
@@ -122,6 +139,91 @@ fn old_segments_go_and_the_rest_is_checked_backed_up_and_restored() {
     fleet.wait_up(&["m1"]);
     assert!(fleet.events("after/backup").is_empty());
     fleet.halite(&["m1", "test.ping"]).expect_code(0);
+}
+
+/// Fills some small segments, stops the master, and returns the files of the log, oldest first.
+fn stopped_with_segments(fleet: &mut Fleet) -> Vec<PathBuf> {
+    let padding = format!("{{text: {}}}", "x".repeat(8_000));
+    let files = |fleet: &Fleet| {
+        let names = std::fs::read_dir(cachedir(fleet).join("events")).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> = names.filter(|path| path.extension().is_some_and(|end| end == "db")).collect();
+        files.sort();
+        files
+    };
+    wait_for("five segments", || {
+        fire(fleet, "fill/log", &padding);
+        files(fleet).len() >= 5
+    });
+    fleet.stop_master();
+    files(fleet)
+}
+
+#[test]
+fn damage_to_an_old_segment_stops_neither_readers_nor_jobs() {
+    let mut fleet = Fleet::new().master_config("event_segment_size: 64KiB").start();
+    fleet.start_minions(1);
+    let files = stopped_with_segments(&mut fleet);
+    std::fs::write(&files[1], vec![b'x'; 65_536]).unwrap();
+    std::fs::remove_file(&files[2]).unwrap();
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-shm"] {
+        let _ = std::fs::remove_file(cachedir(&fleet).join(name));
+    }
+    fleet.restart_master();
+    fleet.wait_up(&["m1"]);
+    fleet.halite(&["m1", "test.ping"]).expect_code(0);
+    let read = fleet.halite(&["events", "--since", "start", "--out", "jsonl"]).expect_code(0);
+    let told: Vec<_> = read.jsonl().into_iter().filter(|event| event["tag"] == "halite/bus/gap").collect();
+    let reasons: Vec<&str> = told.iter().map(|gap| gap["data"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["damaged"], "both are behind one name: {told:?}");
+    assert!(read.stderr.contains("events are damaged, offsets ") && read.stderr.contains("store check"), "{read:?}");
+    let export = fleet.halite(&["store", "export"]);
+    assert!(export.code == 1 && export.stderr.contains("cannot be read"), "{}", export.stderr);
+    let backup = fleet.site.dir().join("backup").display().to_string();
+    let backed_up = fleet.halite(&["store", "backup", &backup]);
+    assert!(backed_up.code == 1 && backed_up.stderr.contains("it is copied as it is"), "{backed_up:?}");
+}
+
+#[test]
+fn a_log_that_was_moved_away_is_begun_anew_with_its_jobs() {
+    let mut fleet = Fleet::new().start();
+    fleet.start_minions(1);
+    for _ in 0..3 {
+        fleet.halite(&["m1", "test.ping"]).expect_code(0);
+    }
+    fleet.stop_master();
+    let events = cachedir(&fleet).join("events");
+    std::fs::rename(&events, events.with_extension("old")).unwrap();
+    fleet.restart_master();
+    fleet.wait_up(&["m1"]);
+    fleet.halite(&["m1", "test.echo", "new"]).expect_code(0);
+    let listed = fleet.halite(&["jobs", "list", "--fun", "test.echo", "--out", "json"]).expect_code(0).json();
+    assert_eq!(listed.as_object().unwrap().len(), 1, "{listed}");
+    fleet.halite(&["store", "check"]).expect_code(0);
+}
+
+#[test]
+fn a_job_cache_that_was_taken_away_is_missed() {
+    let fleet = Fleet::new().start();
+    fleet.halite(&["jobs", "list"]).expect_code(0);
+    std::fs::rename(cachedir(&fleet).join("jobs.db"), cachedir(&fleet).join("away")).unwrap();
+    let missed = fleet.halite(&["jobs", "list"]);
+    assert!(missed.code == 1 && missed.stderr.contains("stop the master"), "{missed:?}");
+    assert!(!cachedir(&fleet).join("jobs.db").exists());
+}
+
+#[test]
+fn an_export_ends_with_its_reader() {
+    let fleet = Fleet::new().start();
+    fire(&fleet, "test/tag", "{}");
+    let mut export = fleet
+        .halite_command(&["store", "export"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(export.stdout.take());
+    let ended = export.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
 }
 
 /// A small file system over the master's cache, while this lives.

@@ -161,6 +161,13 @@ pub(super) async fn stream<A: Ask>(
         Some(Until::Head) => Some(head(&api, Who(who.0.clone())).await?),
         Some(Until::Stamp(stamp_us)) => Some(last_before(&api, Who(who.0.clone()), stamp_us).await?),
     };
+    // A reader that comes back says where it was, whatever it says of a beginning.
+    if wish.cursor.is_none() && wish.seen.is_none() {
+        forwards(wish.since, wish.until, until)?;
+        if let Since::Stamp(stamp_us) = wish.since {
+            begun(&api, Who(who.0.clone()), stamp_us).await?;
+        }
+    }
     if let Some(name) = wish.cursor.take().filter(|_| wish.seen.is_none()) {
         wish.since = Since::Offset(take_up(&api, Who(who.0.clone()), name, wish.since).await?);
     }
@@ -172,6 +179,40 @@ pub(super) async fn stream<A: Ask>(
     });
     let stream = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("alive"));
     Ok((until.map(|until| [(UNTIL_HEADER, until.to_string())]), stream).into_response())
+}
+
+/// Refuses a reading that ends before it begins: an empty answer would look like one.
+fn forwards(since: Since, until: Option<Until>, resolved: Option<u64>) -> Result<(), ApiError> {
+    let text = match (since, until, resolved) {
+        (Since::Offset(since), Some(Until::Head), Some(head)) if since > head.saturating_add(1) => {
+            format!("since is {since}, and the newest event is {head}: was the log replaced?")
+        }
+        (Since::Offset(since), Some(Until::Offset(until)), _) if since > until => {
+            format!("until, {until}, lies before since, {since}")
+        }
+        (Since::Stamp(since), Some(Until::Stamp(until)), _) if since > until => {
+            "until lies before since: the earlier moment is the beginning, and of two spans the longer one".to_owned()
+        }
+        (Since::Now, Some(Until::Offset(_) | Until::Stamp(_)), _) => "until lies before since, which is now".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(ApiError::invalid(text))
+}
+
+/// Refuses a beginning that is yet to come. A clock that was set back has made events that lie ahead of it.
+async fn begun<A: Ask>(api: &Api<A>, who: Who, stamp_us: i64) -> Result<(), ApiError> {
+    if !is_future(stamp_us) {
+        return Ok(());
+    }
+    let head = head(api, Who(who.0.clone())).await?;
+    if offset_at(api, who, stamp_us).await? <= head {
+        return Ok(());
+    }
+    Err(ApiError::invalid("since lies in the future; leave it out to see what comes from now on"))
+}
+
+fn is_future(stamp_us: i64) -> bool {
+    OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000 < i128::from(stamp_us)
 }
 
 /// Refuses an end that may never come.
@@ -223,7 +264,7 @@ pub(super) async fn stats<A: Ask>(State(api): State<Api<A>>, who: Who) -> Result
 
 /// Returns the offset of the last event before a moment.
 async fn last_before<A: Ask>(api: &Api<A>, who: Who, stamp_us: i64) -> Result<u64, ApiError> {
-    if OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000 < i128::from(stamp_us) {
+    if is_future(stamp_us) {
         return Err(ApiError::invalid("until lies in the future; leave it out to go on with new events"));
     }
     Ok(offset_at(api, who, stamp_us).await?.saturating_sub(1))

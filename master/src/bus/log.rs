@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::AccessFlags;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
@@ -126,6 +127,10 @@ impl OpenError {
     }
 }
 
+fn not_a_log(why: &str) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB), Some(why.to_owned()))
+}
+
 /// Has SQLite undo a transaction that was cut off: it does when a connection that may write reads for the first time.
 pub(super) fn roll_back(path: &Path) -> Result<(), OpenError> {
     let broken = |source| OpenError::sqlite(path, source);
@@ -162,6 +167,20 @@ impl Log {
         let log = Log::connect(path, max_pages)?;
         let tail = log.tail().map_err(|source| OpenError::sqlite(path, source))?;
         Ok((log, tail))
+    }
+
+    /// Opens the segment that is written. Only the first one of all may have to be made: every other one got its name with
+    /// tables and the head of the one before it, and without them offsets would be given out twice.
+    pub(super) fn open_active(segments: &Segments, max_pages: u32) -> Result<(Log, Tail), OpenError> {
+        let (first, path) = (segments.active(), segments.path(segments.active()));
+        let size = |end| fs::metadata(segments::beside(&path, end)).map_or(0, |meta| meta.len());
+        let emptied = || OpenError::Damaged { path: path.clone(), source: not_a_log("it has lost its content") };
+        // SQLite would throw the WAL of an empty file away.
+        if size("") == 0 && (first > 1 || size("-wal") > 0) {
+            return Err(emptied());
+        }
+        let (log, tail) = Log::open(&path, max_pages)?;
+        if tail.head + 1 < first { Err(emptied()) } else { Ok((log, tail)) }
     }
 
     fn connect(path: &Path, max_pages: u32) -> Result<Log, OpenError> {
@@ -344,19 +363,23 @@ fn day(stamp_us: i64) -> i64 {
 }
 
 /// Makes a file, in a folder that is there, so that nobody else can read it, whatever the umask is; SQLite gives its side files the
-/// rights of the main one.
+/// rights of the main one. One that is there is not opened: closing it would end the locks that every connection of this
+/// process has on it, and whoever else closes the log then would take the WAL away under the writer.
 fn prepare_file(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::File { path: path.to_owned(), source };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    if file.metadata().map_err(failed)?.permissions().mode() & 0o777 != 0o600 {
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
+        Ok(_) => {
+            let wanted = AccessFlags::R_OK | AccessFlags::W_OK;
+            nix::unistd::eaccess(path, wanted).map_err(|errno| failed(errno.into()))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    if fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777 != 0o600 {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
     }
     Ok(())
 }
@@ -421,6 +444,25 @@ pub(super) fn reason(path: &Path, error: &rusqlite::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Tells whether a process has a lock on a file.
+    fn is_locked(path: &Path) -> bool {
+        let end = format!(":{}", std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap()));
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.split_whitespace().nth(5).is_some_and(|inode| inode.ends_with(&end)))
+    }
+
+    #[test]
+    fn opening_a_log_anew_keeps_the_locks_of_those_who_have_it_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let (reader, _) = Log::open(&path, 0).unwrap();
+        assert!(is_locked(&path));
+        let (writer, _) = Log::open(&path, 0).unwrap();
+        assert!(is_locked(&path), "who closes the log elsewhere would remove the WAL");
+        drop((reader, writer));
+        assert!(!is_locked(&path));
+    }
 
     #[test]
     fn a_probe_writes_something_and_changes_nothing() {

@@ -15,15 +15,16 @@
 //!   `durable: false`; a reader that replays from the log at that moment misses it. The log is opened and verified anew, again
 //!   and again, until it works. A transaction whose end was unknown may turn out to be in the log: then a fire was seen
 //!   twice, once with either value of `durable`.
-//! - **No silent gaps.** A reader that wants an offset which retention has deleted is told `halite/bus/gap`, whatever it
-//!   filters, and goes on with the oldest event there is.
+//! - **No silent gaps.** A reader that wants an offset which retention has deleted, or that cannot be read or is not there any
+//!   more, is told `halite/bus/gap`, whatever it filters, and goes on with the next event there is.
 //! - **Readers** cost nobody else anything: the ring is one, bounded in bytes, and the log has the rest.
 //!
 //! Files: [`event`](Event) and [`query`](EventQuery) are the words, `state.rs` and `retention.rs` the rules, `segments.rs` the
 //! folder, `log.rs` and `marks.rs` the tables of one segment, `writer.rs` the thread, `checkpoint.rs`, `keeper.rs` and `next.rs`
-//! its helpers, `ring.rs`, `reader.rs` and `subscription.rs` the way out.
+//! its helpers, `ring.rs`, `reader.rs`, `damage.rs` and `subscription.rs` the way out.
 
 mod checkpoint;
+mod damage;
 mod event;
 mod keeper;
 mod log;
@@ -61,7 +62,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use event::{Batch, Committed, Event, Mark, NewEvent};
 pub use log::OpenError;
-pub use offline::{Compaction, Held, compact, files, hold, index, is_plain, restoring};
+pub use offline::{Compaction, Held, compact, files, hold, index, is_damage, is_plain, refuse_unfinished, restoring};
 pub use query::{EventQuery, Since};
 pub use retention::Retention;
 pub use shared::Stats;
@@ -159,7 +160,7 @@ impl Bus {
         let lock = log::lock(&config.path)?;
         offline::refuse_unfinished(&config.path)?;
         let segments = Segments::open(&config.path)?;
-        let (log, tail) = Log::open(&segments.path(segments.active()), 0)?;
+        let (log, tail) = Log::open_active(&segments, 0)?;
         segments::sync_folder(&config.path).map_err(|source| OpenError::Folder { path: config.path, source })?;
         let state = BusState::new(tail);
         let shared = Arc::new(Shared::new(segments, config.ring_bytes, state.head()));

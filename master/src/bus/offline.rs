@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use super::damage;
 use super::keeper::{self, Keeper, Stop};
 use super::log::{self, Log, OpenError};
 use super::retention::Retention;
@@ -46,6 +47,11 @@ pub fn index(path: &Path) -> rusqlite::Result<()> {
     keeper::seal(path, &Stop::default()).map(drop)
 }
 
+/// Tells whether reading a database again would only fail again, because it is damaged or gone.
+pub fn is_damage(error: &rusqlite::Error, path: &Path) -> bool {
+    damage::is_damage(error, path)
+}
+
 /// Takes the log, so that no master uses it.
 pub fn hold(folder: &Path) -> Result<Held, OpenError> {
     let held = log::lock(folder).map(Held)?;
@@ -59,7 +65,7 @@ pub fn restoring(folder: &Path) -> PathBuf {
 }
 
 /// Refuses a log whose restore was cut off: a new one begun there would give offsets out twice.
-pub(super) fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
+pub fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
     match std::fs::read_to_string(restoring(folder)) {
         Ok(from) => Err(OpenError::Restoring { path: folder.to_owned(), from }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -73,7 +79,7 @@ pub fn compact(folder: &Path, retention: Retention) -> Result<Compaction, OpenEr
     refuse_unfinished(folder)?;
     let segments = Segments::open(folder)?;
     let path = segments.path(segments.active());
-    let (log, tail) = Log::open(&path, 0)?;
+    let (log, tail) = Log::open_active(&segments, 0)?;
     log.close().map_err(|source| OpenError::Unusable { path, source })?;
     let shared = Arc::new(Shared::new(segments, 0, tail.head));
     Ok(Keeper { shared, retention, queue: Weak::new() }.compact())

@@ -13,6 +13,7 @@ use proto::tag::Tag;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
+use super::damage::{self, Gap, Why};
 use super::event::Event;
 use super::query::Filter;
 use super::segments::{Phase, Segment, Segments};
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 4;
 pub(super) const PAGE_ROWS: i64 = 1_000;
 
 /// How many bytes of events one page holds, give or take one event.
-const PAGE_BYTES: usize = 256 * 1024;
+pub(super) const PAGE_BYTES: usize = 256 * 1024;
 
 /// How many entries of the index one page may cost. With more of them in a segment, scanning it is not much slower, and
 /// what the index says need not be sorted by offset again for each page.
@@ -34,6 +35,9 @@ const INDEX_ENTRIES: usize = 10_000;
 
 /// The page cache of one reading connection, in KiB (negative, as SQLite wants it).
 const CACHE: i64 = -256;
+
+/// Reads the event of one offset.
+pub(super) const ONE: &str = "SELECT offset, stamp_us, tag, data FROM events WHERE offset = ?1";
 
 /// How long a read waits for a lock; WAL readers hardly ever do.
 const BUSY: Duration = Duration::from_secs(5);
@@ -45,6 +49,21 @@ pub(super) enum From {
     Stamp(i64),
 }
 
+/// Whether what cannot be read may be read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hope {
+    /// It was tried often enough: a complete segment is damaged, whatever is wrong with it.
+    Gone,
+    /// A disk that fails, or a lack of memory or open files, may pass.
+    Left,
+}
+
+impl Hope {
+    fn is_lost(self, segment: Segment) -> bool {
+        self == Hope::Gone && segment.phase != Phase::Active
+    }
+}
+
 /// Part of the log.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -52,12 +71,12 @@ pub(super) struct Page {
     pub(super) events: Vec<Event>,
     /// The offset to go on from.
     pub(super) next: u64,
-    /// What was wanted and is deleted: the first and the last offset.
-    pub(super) gap: Option<(u64, u64)>,
+    /// What was wanted and is not there, before the events.
+    pub(super) gap: Option<Gap>,
 }
 
 impl Page {
-    fn new(next: u64) -> Page {
+    pub(super) fn new(next: u64) -> Page {
         Page { events: Vec::new(), next, gap: None }
     }
 }
@@ -86,8 +105,14 @@ impl Readers {
     }
 
     /// Reads the next page of what the filter wants, not beyond the head.
-    pub(super) async fn page(self: Arc<Self>, from: From, head: u64, filter: Arc<Filter>) -> Result<Page, ReadError> {
-        self.off(move |readers| readers.read(from, head, &filter)).await
+    pub(super) async fn page(
+        self: Arc<Self>,
+        from: From,
+        head: u64,
+        filter: Arc<Filter>,
+        hope: Hope,
+    ) -> Result<Page, ReadError> {
+        self.off(move |readers| readers.read(from, head, &filter, hope)).await
     }
 
     /// Returns the first offset up to the head that was submitted at this moment or later; the one behind it if there is
@@ -107,10 +132,12 @@ impl Readers {
         while let Some(segment) = self.segments.find(next) {
             let end = segment.last.map_or(head, |last| last.min(head));
             let begin = next.max(segment.first);
-            match self.with(segment, |db| survey.add_page(db, begin, end))? {
-                Some(at) => next = at,
-                None if end >= head => break,
-                None => next = end + 1,
+            match self.with(segment, |db| survey.add_page(db, begin, end)) {
+                Ok(Some(at)) => next = at,
+                // What cannot be read of an old segment is not counted.
+                Err(error) if !self.is_damaged(segment, &error) => return Err(error),
+                _ if end >= head => break,
+                _ => next = end + 1,
             }
         }
         Ok(survey)
@@ -131,7 +158,7 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|(idle, _)| *idle != first);
     }
 
-    fn read(&self, from: From, head: u64, filter: &Filter) -> rusqlite::Result<Page> {
+    fn read(&self, from: From, head: u64, filter: &Filter, hope: Hope) -> rusqlite::Result<Page> {
         let next = match from {
             From::Offset(next) => next,
             From::Stamp(stamp_us) => self.first_since(stamp_us, head)?,
@@ -148,16 +175,25 @@ impl Readers {
             match self.with(segment, |db| read_page(db, segment, begin..=end, filter)) {
                 // It was deleted in between: what is the oldest one now holds the place.
                 Err(_) if self.segments.find(next) != Some(segment) => {}
-                page => return page.map(|page| Page { gap, ..page }),
+                Err(error) if self.is_damaged(segment, &error) || hope.is_lost(segment) => {
+                    let page = damage::page(&self.segments.path(segment.first), begin..=end, filter);
+                    return Ok(Page { gap: Gap::joined(gap, page.gap), ..page });
+                }
+                page => return page.map(|page| Page { gap: Gap::joined(gap, page.gap), ..page }),
             }
         }
     }
 
     /// Returns what a reader that goes on from here will not find: events before the oldest segment.
-    fn deleted(&self, from: From, head: u64) -> Option<(u64, u64)> {
+    fn deleted(&self, from: From, head: u64) -> Option<Gap> {
         let From::Offset(next) = from else { return None };
         let last = self.segments.oldest().saturating_sub(1).min(head);
-        (next <= last).then_some((next, last))
+        (next <= last).then_some(Gap { first: next, last, why: Why::Deleted })
+    }
+
+    /// Tells whether there is no hope for what could not be read. The active segment has the writer look after it.
+    fn is_damaged(&self, segment: Segment, error: &rusqlite::Error) -> bool {
+        segment.phase != Phase::Active && damage::is_damage(error, &self.segments.path(segment.first))
     }
 
     /// Uses a connection to a segment. One that failed is not kept, nor one that would be in the way of sealing.
@@ -187,24 +223,39 @@ impl Readers {
     /// Finds the first offset that was submitted at this moment or later. There is no index by time: stamps are sorted like
     /// offsets, except around a large step of the clock, so halving the log finds it.
     fn first_since(&self, stamp_us: i64, head: u64) -> rusqlite::Result<u64> {
-        let all = self.segments.all();
-        let (mut low, mut high) = (0, all.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.with(all[middle], first_stamp)? {
-                Some(at) if at < stamp_us => low = middle + 1,
-                _ => high = middle,
+        let mut all = self.segments.all();
+        loop {
+            let (mut low, mut high, mut broken) = (0, all.len(), None);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match self.with(all[middle], first_stamp) {
+                    Ok(Some(at)) if at < stamp_us => low = middle + 1,
+                    Ok(_) => high = middle,
+                    Err(error) if !self.is_damaged(all[middle], &error) => return Err(error),
+                    Err(_) => {
+                        broken = Some(middle);
+                        break;
+                    }
+                }
             }
+            // Its neighbours tell well enough where it would be.
+            if let Some(broken) = broken {
+                all.remove(broken);
+                continue;
+            }
+            let Some(segment) = low.checked_sub(1).map(|at| all[at]) else {
+                return Ok(all.first().map_or(1, |oldest| oldest.first).min(head + 1));
+            };
+            let end = segment.last.map_or(head, |last| last.min(head));
+            return match self.with(segment, |db| first_in(db, stamp_us, segment.first, end)) {
+                Err(error) if self.is_damaged(segment, &error) => Ok(segment.first),
+                found => found,
+            };
         }
-        let Some(segment) = low.checked_sub(1).map(|at| all[at]) else {
-            return Ok(all.first().map_or(1, |oldest| oldest.first).min(head + 1));
-        };
-        let end = segment.last.map_or(head, |last| last.min(head));
-        self.with(segment, |db| first_in(db, stamp_us, segment.first, end))
     }
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(BUSY)?;
     db.pragma_update(None, "cache_size", CACHE)?;
@@ -217,12 +268,28 @@ fn read_page(
     range: std::ops::RangeInclusive<u64>,
     filter: &Filter,
 ) -> rusqlite::Result<Page> {
-    if segment.phase == Phase::Sealed
-        && let Some(offsets) = indexed(db, segment, &range, filter)?
-    {
-        return pick(db, &offsets, *range.end());
+    // A segment may end before the next one begins, if one between them is gone.
+    let (begin, wanted) = range.into_inner();
+    let end = match segment.last {
+        Some(_) => last(db)?.unwrap_or(0).min(wanted),
+        None => wanted,
+    };
+    if begin > end {
+        let gap = Gap { first: begin, last: wanted, why: Why::Missing };
+        return Ok(Page { gap: Some(gap), ..Page::new(gap.last + 1) });
     }
-    scan(db, *range.start(), *range.end(), filter)
+    if segment.phase == Phase::Sealed
+        && let Some(offsets) = indexed(db, segment, &(begin..=end), filter)?
+    {
+        return pick(db, &offsets, end);
+    }
+    scan(db, begin, end, filter)
+}
+
+/// Returns the last offset that has an event.
+fn last(db: &Connection) -> rusqlite::Result<Option<u64>> {
+    let mut newest = db.prepare_cached("SELECT max(offset) FROM events")?;
+    Ok(newest.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(i64::cast_unsigned))
 }
 
 /// Reads rows one after the other.
@@ -288,7 +355,7 @@ fn indexed(
 
 /// Reads the rows with these offsets, as many as a page takes; `end` is where the segment ends.
 fn pick(db: &Connection, offsets: &[u64], end: u64) -> rusqlite::Result<Page> {
-    let mut select = db.prepare_cached("SELECT offset, stamp_us, tag, data FROM events WHERE offset = ?1")?;
+    let mut select = db.prepare_cached(ONE)?;
     let mut page = Page::new(end + 1);
     let mut bytes = 0;
     for (count, offset) in (0..).zip(offsets) {
@@ -304,7 +371,7 @@ fn pick(db: &Connection, offsets: &[u64], end: u64) -> rusqlite::Result<Page> {
 }
 
 /// Makes an event of a row; nothing if its tag is none.
-fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
     let Ok(tag) = Tag::parse(row.get_ref(2)?.as_str()?) else { return Ok(None) };
     let data = Bytes::copy_from_slice(row.get_ref(3)?.as_blob()?);
     let offset = row.get::<_, i64>(0)?.cast_unsigned();

@@ -11,9 +11,10 @@ use proto::{map, msgpack};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::damage::{Gap, Why};
 use super::event::Event;
 use super::query::{EventQuery, Filter, Since};
-use super::reader::{From, Page, ReadError};
+use super::reader::{From, Hope, Page, ReadError};
 use super::ring::{Most, Taken};
 use super::{Progress, Shared, now_us};
 
@@ -24,6 +25,9 @@ const TAKE: Most = Most { events: 64, bytes: 64 * 1024 };
 /// How long a reader waits after the log could not be read.
 const READ_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often it is tried until a complete segment is passed over: ten seconds. A sector that is bad stays bad.
+const READ_AT_MOST: u32 = 20;
+
 /// A stream of events. Dropping it ends it.
 pub struct Subscription {
     shared: Arc<Shared>,
@@ -33,6 +37,8 @@ pub struct Subscription {
     ready: VecDeque<Event>,
     /// The last offset that is wanted.
     until: u64,
+    /// How often the next page could not be read.
+    failed: u32,
 }
 
 #[derive(Debug)]
@@ -59,7 +65,7 @@ impl Subscription {
         let filter = Arc::new(Filter::new(&query.tags));
         let progress = shared.progress.subscribe();
         let until = query.until.unwrap_or(u64::MAX);
-        Subscription { shared, filter, progress, place, ready: VecDeque::new(), until }
+        Subscription { shared, filter, progress, place, ready: VecDeque::new(), until, failed: 0 }
     }
 
     /// Returns the next event, waiting for it if need be; nothing once the bus has stopped or the end that was asked for is
@@ -141,7 +147,8 @@ impl Subscription {
         {
             return Place::Live { seq, next };
         }
-        let page = Arc::clone(&self.shared.readers).page(from, head.min(self.until), Arc::clone(&self.filter));
+        let hope = if self.failed < READ_AT_MOST { Hope::Left } else { Hope::Gone };
+        let page = Arc::clone(&self.shared.readers).page(from, head.min(self.until), Arc::clone(&self.filter), hope);
         Place::Reading { from, page: tokio::spawn(page) }
     }
 
@@ -149,14 +156,14 @@ impl Subscription {
     async fn turn(&mut self, from: From, page: Result<Page, ReadError>) {
         match page {
             Ok(page) => {
-                self.place = Place::Log(From::Offset(page.next));
+                (self.place, self.failed) = (Place::Log(From::Offset(page.next)), 0);
                 self.ready = page.events.into();
-                if let Some((first, last)) = page.gap {
-                    self.tell_gap(first, last);
+                if let Some(gap) = page.gap {
+                    self.tell_gap(gap);
                 }
             }
             Err(error) => {
-                self.place = Place::Log(from);
+                (self.place, self.failed) = (Place::Log(from), self.failed + 1);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "a reader cannot read the event log, trying again"
@@ -167,11 +174,19 @@ impl Subscription {
     }
 
     /// Tells whoever reads this, whatever they filter, that they missed something.
-    fn tell_gap(&mut self, first: u64, last: u64) {
+    fn tell_gap(&mut self, gap: Gap) {
+        let Gap { first, last, why } = gap;
         let count = last - first + 1;
-        tracing::warn!(first, last, count, "a reader of the event log came too late: what it wanted is deleted");
-        self.shared.count(|counters| counters.overtaken = counters.overtaken.saturating_add(count));
-        let data = map! { "first" => first, "last" => last, "count" => count };
+        if why == Why::Deleted {
+            tracing::warn!(first, last, count, "a reader of the event log came too late: what it wanted is deleted");
+            self.shared.count(|counters| counters.overtaken = counters.overtaken.saturating_add(count));
+        } else {
+            tracing::error!(
+                first, last, count, %why,
+                "events of the log cannot be read, and a reader goes on behind them; `halite store check` names the file"
+            );
+        }
+        let data = map! { "first" => first, "last" => last, "count" => count, "reason" => why.to_string() };
         let data = Bytes::from(msgpack::encode_map(&data));
         let gap = Event { offset: last, tag: Tag::bus("gap"), stamp_us: now_us(), data, durable: false };
         self.ready.push_front(gap);

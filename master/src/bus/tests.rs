@@ -531,4 +531,5 @@ async fn a_bounded_reader_ends_where_it_was_told() {
     running.stop().await;
 }
 
+mod damage;
 mod load;

@@ -363,7 +363,7 @@ impl Writer {
             .refresh()
             .map_err(|error| format!("the event log cannot be read ({error}); check {}", path.display()))?;
         let path = segments.path(segments.active());
-        let (mut log, tail) = Log::open(&path, self.shared.max_pages()).map_err(|error| said(&error))?;
+        let (mut log, tail) = Log::open_active(segments, self.shared.max_pages()).map_err(|error| said(&error))?;
         log.probe().map_err(|error| log::reason(&path, &error))?;
         if let Some(reason) = log::lacks_room(&path) {
             return Err(reason);

@@ -5,6 +5,7 @@ mod stats;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use clap::builder::NonEmptyStringValueParser;
 use proto::tag::Tag;
 use proto::value::{MapExt as _, Value};
 use render::output::{Format, event};
@@ -60,7 +61,7 @@ enum EventsVerb {
     #[command(after_help = "Examples:\n  halite events cursors\n  halite events cursors --delete shipper")]
     Cursors {
         /// Forget this cursor; may be given several times
-        #[arg(long = "delete", value_name = "NAME")]
+        #[arg(long = "delete", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         delete: Vec<String>,
     },
     /// Show what the log consists of: rates and bytes by class of tag, segments, cursors
@@ -217,10 +218,17 @@ fn is_gap(event: &EventView) -> bool {
 fn gap(event: &EventView, cursor: Option<&str>) -> String {
     let [count, first, last] = ["count", "first", "last"].map(|name| event.data[name].as_u64().unwrap_or_default());
     let whose = cursor.map(|name| format!(" behind cursor {name}")).unwrap_or_default();
-    format!(
-        "{count} events{whose} are deleted, offsets {first} to {last}: older than the log is kept; see event_retention_age and \
-         event_retention_bytes\n"
-    )
+    match event.data["reason"].as_str() {
+        Some(reason @ ("damaged" | "missing")) => {
+            format!(
+                "{count} events{whose} are {reason}, offsets {first} to {last}; `halite store check` names the file\n"
+            )
+        }
+        _ => format!(
+            "{count} events{whose} are deleted, offsets {first} to {last}: older than the log is kept; see event_retention_age and \
+             event_retention_bytes\n"
+        ),
+    }
 }
 
 /// Where a reader with a name is.
@@ -334,6 +342,9 @@ mod tests {
         let text = gap(&event(false), Some("ship"));
         assert!(text.starts_with("7 events behind cursor ship are deleted, offsets 3 to 9: "), "{text}");
         assert!(gap(&event(false), None).starts_with("7 events are deleted"));
+        let damaged = serde_json::json!({"first": 3, "last": 9, "count": 7, "reason": "damaged"});
+        let text = gap(&EventView { data: damaged, ..event(false) }, None);
+        assert_eq!(text, "7 events are damaged, offsets 3 to 9; `halite store check` names the file\n");
     }
 
     #[test]

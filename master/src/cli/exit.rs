@@ -50,7 +50,8 @@ pub(super) fn report(globals: &Globals, error: &anyhow::Error) -> u8 {
     code(error)
 }
 
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
+/// Tells whether whoever read the output has gone.
+pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 

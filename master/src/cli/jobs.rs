@@ -2,6 +2,7 @@
 
 mod rerun;
 
+use clap::builder::NonEmptyStringValueParser;
 use proto::target::glob::Glob;
 use proto::value::{MapExt as _, Value};
 use render::output::Format;
@@ -56,6 +57,7 @@ enum JobsVerb {
     #[command(after_help = "Example:\n  halite jobs show 20261121003232784705")]
     Show {
         /// The job's id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         jid: String,
     },
 }
@@ -64,6 +66,7 @@ enum JobsVerb {
 #[derive(Debug, Clone, clap::Args)]
 struct KillArgs {
     /// The job's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     jid: String,
     /// Only on minions that match this pattern [default: all that still owe a return]
     #[arg(value_name = "TARGET", default_value = "*", hide_default_value = true)]

@@ -10,7 +10,7 @@ use render::output::{Format, event};
 
 use super::exit;
 use super::globals::Globals;
-use super::out::Out;
+use super::out::{Out, tell};
 use crate::api::client::ClientError;
 use crate::store::{self, Files, Lost, Occupied, StoreError};
 
@@ -75,7 +75,7 @@ pub(super) async fn run(globals: &Globals, args: StoreArgs) -> anyhow::Result<u8
     };
     done.or_else(|error| match refusal(&error) {
         Some(code) => {
-            super::out::tell(&format!("halite: failed to {error:#}\n"));
+            tell(&format!("halite: failed to {error:#}\n"));
             Ok(code)
         }
         None => Err(error),
@@ -95,13 +95,20 @@ fn files(globals: &Globals) -> anyhow::Result<Files> {
 /// Returns the exit code of what the store refuses.
 fn refusal(error: &anyhow::Error) -> Option<u8> {
     let store = error.downcast_ref::<StoreError>()?;
+    if exit::is_closed_pipe(error) {
+        return None;
+    }
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     if denied.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied) {
         return Some(exit::NOT_PERMITTED);
     }
     match store {
-        StoreError::NoBackup(_) | StoreError::NotEmpty(_) | StoreError::Occupied(_) => Some(exit::USAGE),
-        StoreError::Database { .. } | StoreError::File { .. } | StoreError::Log(_) => Some(exit::FAILED),
+        StoreError::NoBackup(_) | StoreError::NotEmpty(_) | StoreError::Occupied(_) | StoreError::Within { .. } => {
+            Some(exit::USAGE)
+        }
+        StoreError::Incomplete { .. } | StoreError::Database { .. } | StoreError::File { .. } | StoreError::Log(_) => {
+            Some(exit::FAILED)
+        }
     }
 }
 
@@ -134,7 +141,12 @@ fn check(globals: &Globals, files: &Files) -> anyhow::Result<u8> {
             let health = if finding.ok { "ok" } else { "bad" };
             out.text(&format!("{health:<4} {}: {}\n", finding.what, finding.detail))?;
         }
-        if !whole {
+        if findings.iter().any(|finding| finding.unseen) {
+            out.text(
+                "Make room on the disk, or see to it, and check again: this says nothing of what is in the files.\n",
+            )?;
+        }
+        if findings.iter().any(|finding| !finding.ok && !finding.unseen) {
             out.text(
                 "Restore a backup (`halite store restore DIR`), or save what is readable with `halite store export`.\n",
             )?;
@@ -149,8 +161,17 @@ fn backup(globals: &Globals, files: &Files, dir: &std::path::Path) -> anyhow::Re
     let done = store::backup(files, dir, &mut progress);
     bar.finish_and_clear();
     let done = done?;
+    let names = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    let (damaged, left_out) = (names(&done.damaged), names(&done.left_out));
+    for path in &damaged {
+        tell(&format!("halite: {path} is damaged; it is copied as it is\n"));
+    }
+    for path in &left_out {
+        tell(&format!("halite: {path} is damaged and left out; it begins anew after a restore\n"));
+    }
+    let is_whole = damaged.is_empty() && left_out.is_empty();
     let view = map! { "dir" => dir.display().to_string(), "segments" => done.segments, "bytes" => done.bytes,
-    "head" => done.head };
+    "head" => done.head, "damaged" => damaged, "left_out" => left_out };
     say(
         &mut out,
         view.into(),
@@ -161,7 +182,8 @@ fn backup(globals: &Globals, files: &Files, dir: &std::path::Path) -> anyhow::Re
             done.head,
             dir.display()
         ),
-    )
+    )?;
+    Ok(if is_whole { exit::OK } else { exit::FAILED })
 }
 
 fn restore(globals: &Globals, files: &Files, dir: &std::path::Path, force: bool) -> anyhow::Result<u8> {
@@ -215,9 +237,12 @@ fn export(globals: &Globals, files: &Files, tags: &[String]) -> anyhow::Result<u
     })?;
     for Lost { path, events, error } in &exported.lost {
         let path = path.display();
-        super::out::tell(&format!(
-            "halite: {events} events of {path} cannot be read ({error}); the others are there\n"
-        ));
+        tell(&match error {
+            Some(error) => {
+                format!("halite: {events} events of {path} cannot be read ({error}); the others are there\n")
+            }
+            None => format!("halite: {events} events of {path} or behind it are missing; the others are there\n"),
+        });
     }
     Ok(if exported.lost.is_empty() { exit::OK } else { exit::FAILED })
 }

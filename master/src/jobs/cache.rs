@@ -10,7 +10,7 @@ use proto::map;
 use proto::message::ret::succeeded;
 use proto::msgpack;
 use proto::value::{Map, MapExt, Value};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::expiry::{self, Left};
 use crate::bus::Event;
@@ -77,6 +77,14 @@ impl JobCache {
         Ok(JobCache { path: path.to_owned(), db })
     }
 
+    /// Opens a cache that is there. One that somebody has taken away is not replaced by an empty one.
+    pub(super) fn open_to_read(path: &Path) -> Result<JobCache, CacheError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags);
+        let db = db.map_err(|source| CacheError { path: path.display().to_string(), source })?;
+        Ok(JobCache { path: path.to_owned(), db })
+    }
+
     fn fail(&self, source: rusqlite::Error) -> CacheError {
         CacheError { path: self.path.display().to_string(), source }
     }
@@ -85,6 +93,18 @@ impl JobCache {
     pub(super) fn next_offset(&self) -> Result<u64, CacheError> {
         let read = self.db.query_row("SELECT next FROM cursor", [], |row| row.get::<_, i64>(0)).optional();
         Ok(read.map_err(|error| self.fail(error))?.unwrap_or(0).unsigned_abs())
+    }
+
+    /// Returns where to go on in a log that ends at `head`: one that was replaced is taken in from its beginning, and its
+    /// events count beside what is known of the old one.
+    pub(super) fn resume(&self, head: u64) -> Result<u64, CacheError> {
+        let next = self.next_offset()?;
+        if next <= head.saturating_add(1) {
+            return Ok(next);
+        }
+        tracing::warn!(next, head, "the event log was replaced; the job cache takes it in from its beginning");
+        let began = self.db.execute("DELETE FROM cursor", []);
+        began.map(|_| 0).map_err(|error| self.fail(error))
     }
 
     /// Takes in events in one transaction; those of jobs that are older than `oldest` do not come back.

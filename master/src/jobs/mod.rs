@@ -177,7 +177,12 @@ impl Jobs {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
         let ttl = request.ttl.unwrap_or(self.parts.config.ttl);
-        let expires_ms = now_ms() + u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2);
+        if ttl.is_zero() {
+            let text =
+                "a job that nobody has time to take reaches nobody: give it a second at least (--queue, job_ttl)";
+            return Err(CommandError::Invalid(text.to_owned()));
+        }
+        let expires_ms = now_ms().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         let job = Announced { jid: &jid, load: &load, minions: &minions, missing: &missing, expires_ms };
         let offset = self.log_new(&job).await?;
         let publish = Arc::new(Publish { jid: jid.clone(), serial: offset, expires_ms, load });
@@ -361,7 +366,7 @@ impl Jobs {
         query: impl FnOnce(&cache::JobCache) -> Result<T, CacheError> + Send + 'static,
     ) -> Result<T, CommandError> {
         let path = self.parts.config.path.clone();
-        let read = tokio::task::spawn_blocking(move || query(&cache::JobCache::open(&path)?)).await;
+        let read = tokio::task::spawn_blocking(move || query(&cache::JobCache::open_to_read(&path)?)).await;
         match read {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => Err(CommandError::Internal(format!("failed to {error}"))),

@@ -56,11 +56,11 @@ impl Projection {
         // The first event has offset 1: a log whose head is 0 is empty.
         while head > 0 && self.next <= head {
             let Some(event) = self.events.next().await else { return Ok(()) };
-            let batch = Arc::new(self.gather(event));
+            let (batch, seen) = self.gather(event);
             if self.is_worth_storing(&batch) {
                 self.store(&batch).await?;
             }
-            self.advance(&batch);
+            self.advance(seen);
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl Projection {
     /// Takes in an event and all that wait behind it. While the cache cannot be written, the log waits: nothing of it is
     /// skipped, and nobody else waits for this reader.
     async fn take_in(&mut self, first: Event, stop: &CancellationToken) {
-        let batch = Arc::new(self.gather(first));
+        let (batch, seen) = self.gather(first);
         let mut failed = false;
         while self.is_worth_storing(&batch) {
             match self.store(&batch).await {
@@ -107,12 +107,12 @@ impl Projection {
         if failed {
             tracing::info!("the job cache can be written again");
         }
-        self.advance(&batch);
+        self.advance(seen);
     }
 
-    /// Returns an event and those that wait behind it. Events that are not durable have no place in the log, and so none
-    /// in its projections.
-    fn gather(&mut self, first: Event) -> Vec<Event> {
+    /// Returns an event and those that wait behind it, and the last offset that is seen with them. Events that are not durable
+    /// have no place in the log, and so none in its projections; one of them tells of offsets that will never come.
+    fn gather(&mut self, first: Event) -> (Arc<Vec<Event>>, u64) {
         let mut batch = vec![first];
         while batch.len() < BATCH {
             match self.events.next().now_or_never() {
@@ -120,8 +120,9 @@ impl Projection {
                 _ => break,
             }
         }
+        let seen = batch.iter().map(|event| event.offset).max().unwrap_or(0);
         batch.retain(|event| event.durable);
-        batch
+        (Arc::new(batch), seen)
     }
 
     fn is_worth_storing(&self, batch: &[Event]) -> bool {
@@ -130,12 +131,11 @@ impl Projection {
         batch.iter().any(|event| is_about(event.tag.as_str())) || last.saturating_sub(self.stored) >= STORE_CURSOR_EVERY
     }
 
-    /// Takes note that a batch was dealt with.
-    fn advance(&mut self, batch: &[Event]) {
-        let Some(last) = batch.last().map(|event| event.offset) else { return };
-        self.next = last + 1;
+    /// Takes note that everything up to this offset was dealt with.
+    fn advance(&mut self, seen: u64) {
+        self.next = self.next.max(seen + 1);
         self.bus.note_cursor(CURSOR, Some(self.next));
-        self.projected.send_replace(last);
+        self.projected.send_replace(self.next - 1);
     }
 
     async fn store(&mut self, batch: &Arc<Vec<Event>>) -> Result<(), CacheError> {

@@ -53,7 +53,7 @@ impl JobsTask {
         inbox: mpsc::Receiver<JobsInput>,
     ) -> Result<(JobsTask, watch::Receiver<u64>), CacheError> {
         let cache = JobCache::open(&config.path)?;
-        let (projected, seen) = watch::channel(cache.next_offset()?.saturating_sub(1));
+        let (projected, seen) = watch::channel(cache.resume(bus.head())?.saturating_sub(1));
         let (path, keep) = (config.path.clone(), config.keep);
         Ok((JobsTask { state: JobsState::default(), inbox, cache, path, keep, bus, projected }, seen))
     }

@@ -36,6 +36,27 @@ fn log(returns: u64) -> Vec<Event> {
 }
 
 #[test]
+fn a_log_that_was_replaced_is_taken_in_from_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    let mut cache = JobCache::open(&path).unwrap();
+    cache.take_in(&log(9), None).unwrap();
+    assert_eq!((cache.resume(10).unwrap(), cache.resume(500).unwrap()), (11, 11));
+    assert_eq!((cache.resume(9).unwrap(), cache.next_offset().unwrap()), (0, 0));
+    assert_eq!(cache.resume(0).unwrap(), 0);
+}
+
+#[test]
+fn a_cache_that_was_taken_away_is_not_replaced_by_a_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.db");
+    assert!(JobCache::open_to_read(&path).is_err() && !path.exists());
+    let mut cache = JobCache::open(&path).unwrap();
+    cache.take_in(&log(1), None).unwrap();
+    assert!(JobCache::open_to_read(&path).unwrap().show(&Jid::parse(JID).unwrap()).unwrap().is_some());
+}
+
+#[test]
 fn a_job_keeps_its_returners_and_options() {
     let folder = tempfile::tempdir().unwrap();
     let mut cache = JobCache::open(&folder.path().join("jobs.db")).unwrap();

@@ -1,13 +1,16 @@
 //! Copies a store, running or not, so that what is copied fits together.
 //!
 //! The projections come first and the log last, so none of them is ahead of it. Of the log, the segments that there are at
-//! one moment are taken; the newest of them as it is when its turn comes.
+//! one moment are taken; the newest of them as it is when its turn comes. Damage to old ones does not keep the rest from being
+//! copied.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Files, MANIFEST, Progress, StoreError, copy_folder, database_error, file_error, read_only, sync};
+use super::{
+    Files, MANIFEST, Progress, StoreError, copy_folder, database_error, file_error, head, read_only, sync, with_end,
+};
 use crate::bus;
 
 /// What was backed up.
@@ -19,33 +22,47 @@ pub struct Backup {
     pub bytes: u64,
     /// The last offset in the copy.
     pub head: u64,
+    /// Segments that are damaged: copied as they are, so that nothing is lost with them that can still be read.
+    pub damaged: Vec<PathBuf>,
+    /// Databases that are damaged: not in the copy. They begin anew after a restore.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// Copies log, databases and keys into a folder that is empty or is made.
 pub fn backup(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Backup, StoreError> {
+    files.refuse_within(to)?;
+    bus::refuse_unfinished(&files.events)?;
     if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(StoreError::NotEmpty(to.to_owned()));
     }
     let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     make(to).map_err(file_error("make", to))?;
+    let mut copied = Backup { segments: 0, bytes: 0, head: 0, damaged: Vec::new(), left_out: Vec::new() };
     for path in files.databases.iter().filter(|path| path.exists()) {
         progress(&format!("copying {}", path.display()));
-        snapshot(path, &to.join(path.file_name().unwrap_or_default()))?;
+        let copy = to.join(path.file_name().unwrap_or_default());
+        if is_damaged(snapshot(path, &copy))? {
+            // What SQLite had begun to write is no copy.
+            let _ = fs::remove_file(&copy);
+            copied.left_out.push(path.clone());
+        }
     }
     let events = to.join("events");
     make(&events).map_err(file_error("make", &events))?;
     let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
-    let mut copied = Backup { segments: 0, bytes: 0, head: 0 };
     for (at, (_, path)) in segments.iter().enumerate() {
         progress(&format!("copying segment {} of {}", at + 1, segments.len()));
         let copy = events.join(path.file_name().unwrap_or_default());
         // Retention may have been quicker.
         if path.exists() {
-            copy_segment(path, &copy)?;
             // The newest one goes on to be written after a restore.
-            if at + 1 < segments.len() {
-                bus::index(&copy).map_err(database_error("index", &copy))?;
-                sync(&copy)?;
+            let is_complete = at + 1 < segments.len();
+            let done = copy_segment(path, &copy).and_then(|()| if is_complete { index(&copy) } else { Ok(()) });
+            if !is_complete {
+                done?;
+            } else if is_damaged(done)? {
+                copy_as_it_is(path, &copy)?;
+                copied.damaged.push(path.clone());
             }
             copied.segments += 1;
             copied.bytes += fs::metadata(&copy).map_or(0, |meta| meta.len());
@@ -65,6 +82,32 @@ pub fn backup(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Backup
     sync(&path)?;
     sync(to)?;
     Ok(copied)
+}
+
+/// Tells whether what failed has failed because the file is damaged, and would fail for ever.
+fn is_damaged(done: Result<(), StoreError>) -> Result<bool, StoreError> {
+    match done {
+        Ok(()) => Ok(false),
+        Err(StoreError::Database { path, source, .. }) if bus::is_damage(&source, &path) => {
+            tracing::debug!(error = &source as &dyn std::error::Error, path = %path.display(), "cannot be copied");
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn copy_as_it_is(from: &Path, to: &Path) -> Result<(), StoreError> {
+    for end in ["-wal", "-shm", "-journal"] {
+        // Left by the attempt to copy it as a database, if there at all.
+        let _ = fs::remove_file(with_end(to, end));
+    }
+    fs::copy(from, to).map_err(file_error("copy", from))?;
+    keep_private(to)
+}
+
+fn index(path: &Path) -> Result<(), StoreError> {
+    bus::index(path).map_err(database_error("index", path))?;
+    sync(path)
 }
 
 /// Copies a segment. A sealed one is a plain file that nobody writes any more.
@@ -87,9 +130,4 @@ fn snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
 fn keep_private(path: &Path) -> Result<(), StoreError> {
     fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(file_error("set the mode of", path))?;
     sync(path)
-}
-
-fn head(path: &Path) -> Result<u64, StoreError> {
-    let read = || read_only(path)?.query_row("SELECT offset FROM head", [], |row| row.get::<_, i64>(0));
-    read().map(i64::cast_unsigned).map_err(database_error("read", path))
 }

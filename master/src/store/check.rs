@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::{Files, Progress, StoreError, file_error, read_only};
 use crate::bus;
@@ -17,8 +17,34 @@ pub struct Finding {
     pub what: String,
     /// Whether it is in order.
     pub ok: bool,
+    /// Whether it could not be looked at, for want of room or because the disk fails: nothing is known of it then.
+    pub unseen: bool,
     /// What is in it, or what is wrong.
     pub detail: String,
+}
+
+impl Finding {
+    fn good(what: String, detail: String) -> Finding {
+        Finding { what, ok: true, unseen: false, detail }
+    }
+
+    fn bad(what: String, detail: String) -> Finding {
+        Finding { what, ok: false, unseen: false, detail }
+    }
+
+    /// Of what could not be opened or read.
+    fn failed(what: String, error: &rusqlite::Error) -> Finding {
+        let unseen = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen | ErrorCode::DatabaseBusy)
+        );
+        let detail = if unseen {
+            format!("cannot be looked at: {error}; is the disk full, or failing?")
+        } else {
+            error.to_string()
+        };
+        Finding { what, ok: false, unseen, detail }
+    }
 }
 
 /// The offsets of one segment.
@@ -52,16 +78,19 @@ pub fn check(files: &Files, progress: Progress<'_>) -> Result<Vec<Finding>, Stor
     }
     if segments.is_empty() {
         let detail = "there is no segment: the master has not run here yet".to_owned();
-        findings.push(Finding { what: files.events.display().to_string(), ok: true, detail });
+        findings.push(Finding::good(files.events.display().to_string(), detail));
+    }
+    if let Err(error) = bus::refuse_unfinished(&files.events) {
+        findings.push(Finding::bad(bus::restoring(&files.events).display().to_string(), error.to_string()));
     }
     let databases = databases.into_iter().map(|(what, looked)| match looked {
         Ok((None, Some(next))) if next > head + 1 => {
-            Finding { what, ok: false, detail: format!("its cursor, {next}, is beyond the log, which ends at {head}") }
+            Finding::bad(what, format!("its cursor, {next}, is beyond the log, which ends at {head}"))
         }
-        Ok((None, Some(next))) => Finding { what, ok: true, detail: format!("whole; goes on at {next}") },
-        Ok((None, None)) => Finding { what, ok: true, detail: "whole".to_owned() },
-        Ok((Some(fault), _)) => Finding { what, ok: false, detail: fault },
-        Err(error) => Finding { what, ok: false, detail: error.to_string() },
+        Ok((None, Some(next))) => Finding::good(what, format!("whole; goes on at {next}")),
+        Ok((None, None)) => Finding::good(what, "whole".to_owned()),
+        Ok((Some(fault), _)) => Finding::bad(what, fault),
+        Err(error) => Finding::failed(what, &error),
     });
     findings.extend(databases);
     Ok(findings)
@@ -86,14 +115,14 @@ fn judge(
     let what = path.display().to_string();
     let (damage, extent) = match looked {
         Ok(looked) => looked,
-        Err(error) => return Finding { what, ok: false, detail: error.to_string() },
+        Err(error) => return Finding::failed(what, &error),
     };
     match damage.or_else(|| fault(&extent)) {
-        Some(detail) => Finding { what, ok: false, detail },
-        None if extent.events == 0 => Finding { what, ok: true, detail: format!("empty, {} marks", extent.marks) },
+        Some(detail) => Finding::bad(what, detail),
+        None if extent.events == 0 => Finding::good(what, format!("empty, {} marks", extent.marks)),
         None => {
             let Extent { events, first, last, marks, .. } = extent;
-            Finding { what, ok: true, detail: format!("{events} events, {first} to {last}, {marks} marks") }
+            Finding::good(what, format!("{events} events, {first} to {last}, {marks} marks"))
         }
     }
 }

@@ -30,8 +30,8 @@ pub struct Lost {
     pub path: PathBuf,
     /// How many are known to be missing; those of a last segment that has lost its end are not known.
     pub events: u64,
-    /// What SQLite said first.
-    pub error: rusqlite::Error,
+    /// What SQLite said first; nothing if they are just not there.
+    pub error: Option<rusqlite::Error>,
 }
 
 /// Hands every event whose tag matches one of the patterns (none: every event) to `each`, until that says no. A segment
@@ -54,22 +54,31 @@ pub fn export(
     let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
     let mut lost = Vec::new();
     for (at, (first, path)) in segments.iter().enumerate() {
-        let mut next = *first;
+        let (mut next, mut missing) = (*first, 0);
         let error = loop {
             match page(path, next) {
                 Ok(None) => break None,
-                Ok(Some((events, after))) => {
-                    next = after;
-                    hand_out(&events)?;
+                Ok(Some(page)) => {
+                    missing += page.after - next - page.rows;
+                    next = page.after;
+                    hand_out(&page.events)?;
                 }
                 Err(error) => break Some(error),
             }
         };
         // If it is gone, retention was quicker.
-        let Some(error) = error.filter(|_| path.exists()) else { continue };
-        let last = segments.get(at + 1).map(|(following, _)| following - 1).or_else(|| newest(path));
-        let events = salvage(path, next..=last.unwrap_or(0), &mut hand_out)?;
-        lost.push(Lost { path: path.clone(), events, error });
+        if error.is_some() && !path.exists() {
+            continue;
+        }
+        let following = segments.get(at + 1).map(|(following, _)| following - 1);
+        missing += match (&error, following.or_else(|| newest(path))) {
+            (Some(_), last) => salvage(path, next..=last.unwrap_or(0), &mut hand_out)?,
+            // The segment that should come next is another one.
+            (None, _) => following.map_or(0, |last| (last + 1).saturating_sub(next)),
+        };
+        if missing > 0 || error.is_some() {
+            lost.push(Lost { path: path.clone(), events: missing, error });
+        }
     }
     exported.lost = lost;
     Ok(exported)
@@ -79,18 +88,27 @@ fn wants(globs: &[Glob], event: &Event) -> bool {
     globs.is_empty() || globs.iter().any(|glob| glob.matches(event.tag.as_str()))
 }
 
-/// Reads one page; returns it with the offset to go on from, or nothing at the end.
-fn page(path: &Path, from: u64) -> rusqlite::Result<Option<(Vec<Event>, u64)>> {
+/// Part of a segment.
+struct Page {
+    events: Vec<Event>,
+    /// How many offsets have a row.
+    rows: u64,
+    /// The offset to go on from.
+    after: u64,
+}
+
+/// Reads one page; nothing at the end.
+fn page(path: &Path, from: u64) -> rusqlite::Result<Option<Page>> {
     let db = read_only(path)?;
     let mut select =
         db.prepare("SELECT offset, stamp_us, tag, data FROM events WHERE offset >= ?1 ORDER BY offset LIMIT ?2")?;
     let mut rows = select.query(params![from.cast_signed(), PAGE_ROWS])?;
-    let (mut events, mut next) = (Vec::new(), None);
+    let mut page = Page { events: Vec::new(), rows: 0, after: from };
     while let Some(row) = rows.next()? {
-        next = Some(row.get::<_, i64>(0)?.cast_unsigned() + 1);
-        events.extend(event(row)?);
+        (page.rows, page.after) = (page.rows + 1, row.get::<_, i64>(0)?.cast_unsigned() + 1);
+        page.events.extend(event(row)?);
     }
-    Ok(next.map(|next| (events, next)))
+    Ok(Some(page).filter(|page| page.rows > 0))
 }
 
 /// Makes an event of a row; nothing if its tag is none.

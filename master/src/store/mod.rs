@@ -65,6 +65,27 @@ pub enum StoreError {
     /// The folder for a backup has something in it.
     #[error("back up into {}: it is not empty; name a new folder", .0.display())]
     NotEmpty(PathBuf),
+    /// The folder lies in what would be copied into it, or replaced by it.
+    #[error("use {} for a backup: it lies in {}, which is part of the store; name a folder elsewhere", .folder.display(), .part.display())]
+    Within {
+        /// The folder.
+        folder: PathBuf,
+        /// The part of the store.
+        part: PathBuf,
+    },
+    /// The backup has lost something since it was made.
+    #[error(
+        "restore from {}: it is not whole any more: it was made with {} segments up to event {}, and has {} up to {}",
+        .folder.display(), .made.0, .made.1, .found.0, .found.1
+    )]
+    Incomplete {
+        /// The folder.
+        folder: PathBuf,
+        /// How many segments it was made with, and their last event.
+        made: (u64, u64),
+        /// What is there of them.
+        found: (u64, u64),
+    },
     /// The folder holds no complete backup.
     #[error("restore from {}: it has no {MANIFEST}, so it is no backup or not a complete one", .0.display())]
     NoBackup(PathBuf),
@@ -87,6 +108,42 @@ fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
 fn database_error(what: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Database { what, path, source }
+}
+
+impl Files {
+    /// Refuses a folder that lies in one of the store's own.
+    fn refuse_within(&self, folder: &Path) -> Result<(), StoreError> {
+        let real = resolved(folder);
+        let within = [&self.events, &self.pki_dir].into_iter().find(|part| real.starts_with(resolved(part)));
+        match within {
+            Some(part) => Err(StoreError::Within { folder: folder.to_owned(), part: part.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns a path without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            // Joining nothing would add a slash.
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path
+}
+
+/// Returns the last offset that a segment knows of.
+fn head(path: &Path) -> Result<u64, StoreError> {
+    let read = || read_only(path)?.query_row("SELECT offset FROM head", [], |row| row.get::<_, i64>(0));
+    read().map(i64::cast_unsigned).map_err(database_error("read", path))
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Opens a database for reading only, running master or not.

@@ -1,13 +1,13 @@
 //! Puts a backup in the place of a stopped master's store. What is there is moved aside, never deleted.
 //!
-//! A file says so as long as this lasts. Cut off, the store is a mixture or empty, and no master starts on it until the
-//! restore was done again.
+//! Everything is copied first. A file says so as long as things are moved then: cut off, the store is a mixture or empty, and no
+//! master starts on it until the restore was done again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Files, MANIFEST, Progress, StoreError, copy_folder, file_error, sync};
+use super::{Files, MANIFEST, Progress, StoreError, copy_folder, file_error, head, sync, with_end};
 use crate::bus;
 
 /// What was restored.
@@ -33,6 +33,8 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     if !from.join(MANIFEST).is_file() {
         return Err(StoreError::NoBackup(from.to_owned()));
     }
+    files.refuse_within(from)?;
+    refuse_incomplete(from)?;
     let _held = bus::hold(&files.events)?;
     let mut places: Vec<(PathBuf, PathBuf)> = vec![(from.join("events"), files.events.clone())];
     let databases = files.databases.iter();
@@ -43,18 +45,24 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     {
         return Err(StoreError::Occupied(to.clone()));
     }
+    // Before anything is moved: a disk without room for it all leaves everything as it was.
+    if let Err(error) = copy_all(&places, progress) {
+        places.iter().for_each(|(_, to)| forget(&unready(to)));
+        return Err(error);
+    }
     let unfinished = bus::restoring(&files.events);
     mark(&unfinished, from)?;
     let mut done = Restored::default();
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    for (source, to) in places {
+    for (_, to) in places {
+        progress(&format!("restoring {}", to.display()));
         // Its WAL goes with a database; and one that the backup has not would belong to another log.
         for end in ["", "-wal", "-shm"] {
             done.aside.extend(move_aside(&with_end(&to, end), stamp)?);
         }
-        if source.exists() {
-            progress(&format!("restoring {}", to.display()));
-            place(&source, &to)?;
+        if unready(&to).exists() {
+            fs::rename(unready(&to), &to).map_err(file_error("put in place", &to))?;
+            sync(parent(&to))?;
             done.restored.push(to);
         }
     }
@@ -63,11 +71,64 @@ pub fn restore(files: &Files, from: &Path, occupied: Occupied, progress: Progres
     Ok(done)
 }
 
+/// Copies everything of a backup beside its place, under a name that nobody takes for the right one.
+fn copy_all(places: &[(PathBuf, PathBuf)], progress: Progress<'_>) -> Result<(), StoreError> {
+    for (source, to) in places {
+        let (unready, parent) = (unready(to), parent(to));
+        // A restore that was cut off may have left it.
+        forget(&unready);
+        if !source.exists() {
+            continue;
+        }
+        progress(&format!("copying {}", source.display()));
+        fs::create_dir_all(parent).map_err(file_error("make", parent))?;
+        if source.is_dir() {
+            copy_folder(source, &unready)?;
+        } else {
+            fs::copy(source, &unready).map_err(file_error("copy", source))?;
+            sync(&unready)?;
+        }
+    }
+    Ok(())
+}
+
+fn unready(to: &Path) -> PathBuf {
+    with_end(to, ".restoring")
+}
+
+/// Removes a copy that is not wanted, if it is there.
+fn forget(unready: &Path) {
+    // What stays in the way is an error when it is in the way.
+    let _ = fs::remove_dir_all(unready);
+    let _ = fs::remove_file(unready);
+}
+
+/// Refuses a backup that has lost segments since it was made: what it would replace is worth more.
+fn refuse_incomplete(from: &Path) -> Result<(), StoreError> {
+    let path = from.join(MANIFEST);
+    let text = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+    let manifest: serde_json::Value = serde_json::from_str(&text).map_err(|error| StoreError::File {
+        what: "read",
+        path,
+        source: std::io::Error::other(error),
+    })?;
+    let number = |name: &str| manifest[name].as_u64();
+    let (Some(segments), Some(end)) = (number("segments"), number("head")) else { return Ok(()) };
+    let events = from.join("events");
+    let there = bus::files(&events).map_err(file_error("read", &events))?;
+    let newest = there.last().map_or(Ok(0), |(_, path)| head(path))?;
+    let (made, found) = ((segments, end), (there.len() as u64, newest));
+    if made == found { Ok(()) } else { Err(StoreError::Incomplete { folder: from.to_owned(), made, found }) }
+}
+
 /// Says that a restore has begun, on the disk before anything is moved.
 fn mark(unfinished: &Path, from: &Path) -> Result<(), StoreError> {
     let from = fs::canonicalize(from).map_err(file_error("find", from))?;
-    fs::write(unfinished, from.display().to_string()).map_err(file_error("write", unfinished))?;
-    sync(unfinished)?;
+    // Under its own name it is complete: a master that finds it does not start.
+    let new = with_end(unfinished, ".new");
+    let written = fs::write(&new, from.display().to_string()).map_err(file_error("write", &new));
+    written.and_then(|()| sync(&new)).inspect_err(|_| forget(&new))?;
+    fs::rename(&new, unfinished).map_err(file_error("write", unfinished))?;
     sync(parent(unfinished))
 }
 
@@ -82,12 +143,6 @@ fn is_occupied(path: &Path) -> bool {
     }
 }
 
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
 fn move_aside(path: &Path, stamp: u64) -> Result<Option<PathBuf>, StoreError> {
     if !path.exists() {
         return Ok(None);
@@ -97,20 +152,4 @@ fn move_aside(path: &Path, stamp: u64) -> Result<Option<PathBuf>, StoreError> {
     let aside = names.into_iter().find(|aside| !aside.exists()).unwrap_or_else(|| with_end(path, ".before"));
     fs::rename(path, &aside).map_err(file_error("move aside", path))?;
     Ok(Some(aside))
-}
-
-/// Copies under another name first, so that what has the right name is complete.
-fn place(source: &Path, to: &Path) -> Result<(), StoreError> {
-    let parent = parent(to);
-    fs::create_dir_all(parent).map_err(file_error("make", parent))?;
-    let unready = with_end(to, ".restoring");
-    let _ = fs::remove_dir_all(&unready);
-    if source.is_dir() {
-        copy_folder(source, &unready)?;
-    } else {
-        fs::copy(source, &unready).map_err(file_error("copy", source))?;
-        sync(&unready)?;
-    }
-    fs::rename(&unready, to).map_err(file_error("put in place", to))?;
-    sync(parent)
 }

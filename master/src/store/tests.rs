@@ -99,24 +99,47 @@ async fn a_restore_that_was_cut_off_is_told_and_can_be_finished() {
     let place = TempDir::new().unwrap();
     let to = place.path().join("backup");
     backup(&files, &to, &mut |_| {}).unwrap();
-    let steps = std::cell::Cell::new(0);
-    for cut_at in 1..=3 {
-        steps.set(0);
+    let cut = |at: &str| {
         let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {
-                steps.set(steps.get() + 1);
-                assert!(steps.get() < cut_at, "the process ends here");
+            restore(&files, &to, restore::Occupied::MoveAside, &mut |doing| {
+                assert!(!(doing.starts_with("restoring") && doing.ends_with(at)), "the process ends here");
             })
         }));
         assert!(cut.is_err());
+    };
+    for at in ["events", "jobs.db", "pki"] {
+        cut(at);
         let refused = Bus::open(BusConfig::new(&files.events)).map(drop).unwrap_err().to_string();
         let remedy = format!("halite store restore {} --force", to.canonicalize().unwrap().display());
         assert!(refused.contains(&remedy), "{refused}");
         assert!(compact(&files, &mut |_| {}).is_err());
+        assert!(faults(&files).iter().any(|fault| fault.contains(&remedy)), "{:?}", faults(&files));
+        let refused = backup(&files, &place.path().join("another"), &mut |_| {});
+        assert!(matches!(refused, Err(StoreError::Log(OpenError::Restoring { .. }))), "{refused:?}");
     }
     restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
     assert_eq!(exported(&files, &[]), (1..=EVENTS).collect::<Vec<_>>());
     assert_eq!(Bus::open(BusConfig::new(&files.events)).unwrap().0.head(), EVENTS);
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_copy_leaves_everything_as_it_was() {
+    let (folder, files) = scene().await;
+    let to = folder.path().join("backup");
+    backup(&files, &to, &mut |_| {}).unwrap();
+    // Left by another attempt.
+    fs::create_dir(files.databases[2].with_extension("db.restoring")).unwrap();
+    let failed = restore(&files, &to, restore::Occupied::MoveAside, &mut |doing| {
+        if doing.ends_with("pki") {
+            fs::remove_dir_all(to.join("pki")).unwrap();
+        }
+    });
+    assert!(matches!(failed, Err(StoreError::File { .. })), "{failed:?}");
+    assert_eq!((exported(&files, &[]).len() as u64, faults(&files)), (EVENTS, Vec::new()));
+    assert_eq!(Bus::open(BusConfig::new(&files.events)).unwrap().0.head(), EVENTS);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".restoring")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
@@ -149,6 +172,79 @@ async fn damage_and_missing_segments_are_named() {
     let jobs = Connection::open(&files.databases[0]).unwrap();
     jobs.execute_batch("UPDATE cursor SET next = 999").unwrap();
     assert!(faults(&files)[0].contains("beyond the log"), "{:?}", faults(&files));
+}
+
+#[tokio::test]
+async fn a_backup_is_not_made_in_what_it_copies_nor_restored_out_of_it() {
+    let (folder, files) = scene().await;
+    for inside in [files.pki_dir.join("deep/backup"), files.events.clone(), folder.path().join("pki/../events/b")] {
+        let refused = backup(&files, &inside, &mut |_| {});
+        assert!(matches!(refused, Err(StoreError::Within { .. })), "{refused:?}");
+    }
+    assert!(fs::read_dir(&files.pki_dir).unwrap().count() == 1, "nothing was made");
+    let inside = files.events.join("kept");
+    backup(&files, &folder.path().join("elsewhere"), &mut |_| {}).unwrap();
+    fs::rename(folder.path().join("elsewhere"), &inside).unwrap();
+    let refused = restore(&files, &inside, restore::Occupied::MoveAside, &mut |_| {});
+    assert!(matches!(refused, Err(StoreError::Within { .. })), "{refused:?}");
+    assert!(inside.join(MANIFEST).exists() && files.events.exists());
+}
+
+#[tokio::test]
+async fn a_backup_that_has_lost_a_segment_replaces_nothing() {
+    let (folder, files) = scene().await;
+    let to = folder.path().join("backup");
+    backup(&files, &to, &mut |_| {}).unwrap();
+    let copies = bus::files(&to.join("events")).unwrap();
+    let refused = |lost: &Path| {
+        let bytes = fs::read(lost).unwrap();
+        fs::remove_file(lost).unwrap();
+        let refused = restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap_err();
+        assert!(matches!(refused, StoreError::Incomplete { .. }), "{refused:?}");
+        fs::write(lost, bytes).unwrap();
+    };
+    refused(&copies[1].1);
+    refused(&copies.last().unwrap().1);
+    assert_eq!(exported(&files, &[]).len() as u64, EVENTS);
+    restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+}
+
+#[tokio::test]
+async fn damage_does_not_keep_the_rest_from_being_backed_up() {
+    let (folder, files) = scene().await;
+    let segments = bus::files(&files.events).unwrap();
+    let (garbage, empty) = (&segments[0].1, &segments[1].1);
+    fs::write(garbage, vec![b'x'; 8_192]).unwrap();
+    fs::write(empty, "").unwrap();
+    fs::write(&files.databases[0], vec![b'x'; 8_192]).unwrap();
+    let to = folder.path().join("backup");
+    let done = backup(&files, &to, &mut |_| {}).unwrap();
+    assert_eq!((done.damaged, done.left_out), (vec![garbage.clone(), empty.clone()], vec![files.databases[0].clone()]));
+    assert_eq!((done.segments, done.head), (segments.len(), EVENTS));
+    assert_eq!(fs::read(to.join("events").join(garbage.file_name().unwrap())).unwrap(), vec![b'x'; 8_192]);
+    restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+    assert_eq!(exported(&files, &[]), (segments[2].0..=EVENTS).collect::<Vec<_>>());
+    assert!(!files.databases[0].exists());
+    // The one that is written cannot be taken as it is.
+    let newest = &bus::files(&files.events).unwrap().pop().unwrap().1;
+    fs::write(newest, vec![b'x'; 8_192]).unwrap();
+    assert!(matches!(backup(&files, &folder.path().join("other"), &mut |_| {}), Err(StoreError::Database { .. })));
+}
+
+#[tokio::test]
+async fn an_export_says_what_is_missing() {
+    let (_folder, files) = scene().await;
+    let segments = bus::files(&files.events).unwrap();
+    fs::remove_file(&segments[1].1).unwrap();
+    let rows = Connection::open(&segments[2].1).unwrap();
+    rows.execute("DELETE FROM events WHERE offset = ?1", [segments[2].0 as i64 + 1]).unwrap();
+    drop(rows);
+    let done = export(&files, &[], &mut |_| Ok(())).unwrap();
+    let lost: Vec<(&Path, u64, bool)> =
+        done.lost.iter().map(|lost| (lost.path.as_path(), lost.events, lost.error.is_some())).collect();
+    let gone = segments[2].0 - segments[1].0;
+    assert_eq!(lost, [(segments[0].1.as_path(), gone, false), (segments[2].1.as_path(), 1, false)]);
+    assert_eq!(done.events, EVENTS - gone - 1);
 }
 
 #[tokio::test]

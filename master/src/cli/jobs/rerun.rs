@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use proto::value::{Map, MapExt as _, Value};
 use render::output::ret;
 
@@ -24,6 +25,7 @@ Exit codes: those of the new job (0 all succeeded, 1 a minion failed or did not 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RerunArgs {
     /// The job's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     jid: String,
     /// Only on minions that failed or have not returned
     #[arg(long)]

@@ -98,7 +98,8 @@ impl SaltFilesTask {
 
     /// Goes on where the last process stopped; the first one begins with the jobs that are still to be kept.
     fn begin(&mut self) -> Subscription {
-        let stored = place(&self.config.cachedir);
+        // A place beyond the log is one in a log that was replaced.
+        let stored = place(&self.config.cachedir).filter(|next| *next <= self.bus.head() + 1);
         let since = match (stored, self.config.keep_jobs) {
             (Some(next), _) => Since::Offset(next),
             (None, Some(keep)) => Since::Stamp(micros(SystemTime::now().checked_sub(keep))),
