@@ -70,6 +70,7 @@ fn privileged(command: &Command) -> Option<&'static str> {
         | Command::EventStats
         | Command::Events(_)
         | Command::Grains(_)
+        | Command::Matching(_)
         | Command::JobShow(_)
         | Command::JobsActive
         | Command::JobsList(_)

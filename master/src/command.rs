@@ -165,6 +165,8 @@ pub enum Command {
     },
     /// Show the cached grains of those that a target means.
     Grains(TargetText),
+    /// List the accepted minions that a target means.
+    Matching(TargetText),
     /// Show one job.
     JobShow(Jid),
     /// List the live jobs that somebody still owes a return.
@@ -410,6 +412,10 @@ impl Door {
             Command::Events(query) => Ok(Reply::Events(Box::new(rooms.bus.subscribe(query)))),
             Command::Fire { tag, data } => self.fire(&tag, &data).await,
             Command::Grains(target) => Ok(Reply::Value(rooms.jobs.grains(target).await?.into())),
+            Command::Matching(target) => {
+                let minions = rooms.jobs.meant(&target).await?;
+                Ok(Reply::Value(minions.iter().map(Value::from).collect::<Vec<_>>().into()))
+            }
             Command::JobShow(jid) => match rooms.jobs.show(jid.clone()).await? {
                 Some(job) => Ok(Reply::Value(job.into())),
                 None => Err(CommandError::NotFound(format!(

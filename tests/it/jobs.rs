@@ -119,7 +119,10 @@ fn a_job_can_be_looked_up() {
     assert_eq!(job["Function"], "test.echo");
     assert_eq!(job["Minions"], json!(["m1", "m2", "m3"]));
     assert_eq!(job["Result"]["m2"], json!({"return": "hello", "retcode": 0, "success": true}));
+    fleet.halite(&["m1", "test.ping"]).expect_code(0);
+    let lines = fleet.halite(&["jobs", "list", "--out", "jsonl"]).expect_code(0).stdout;
     let jobs = fleet.halite(&["jobs", "list", "--out", "json"]).expect_code(0).json();
+    assert_eq!((lines.lines().count(), jobs.as_object().unwrap().len()), (2, 2), "{lines}");
     assert_eq!(jobs[&jid]["Target"], "*");
     let none = fleet.halite(&["jobs", "show", "20200101000000000000"]);
     assert_eq!(none.code, 1, "{none:?}");

@@ -55,6 +55,11 @@ fn minions_are_shown_with_state_way_and_version() {
     let run = |fun: &str| fleet.halite(&["run", fun, "--out", "json"]).expect_code(0).json();
     assert_eq!((run("manage.up"), run("manage.present")), (json!(["m1"]), json!(["m1"])));
     assert_eq!(run("manage.status"), json!({"up": ["m1"], "down": ["m2"]}));
+    let meant = fleet.halite(&["run", "manage.down", "tgt=m[2-9] or L@none", "tgt_type=compound", "--out", "json"]);
+    assert_eq!(meant.expect_code(0).json(), json!(["m2"]));
+    let lines = fleet.halite(&["minions", "--out", "jsonl"]).expect_code(0).stdout;
+    let ids = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), ["m1", "m2"]);
     let versions = run("manage.versions");
     assert_eq!(versions["Up to date"], json!({"m1": versions["Master"]}));
 }

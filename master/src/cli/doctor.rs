@@ -114,7 +114,7 @@ pub(crate) async fn run(globals: &Globals, args: DoctorArgs) -> anyhow::Result<u
     match out.format() {
         None => findings.iter().try_for_each(|finding| out.text(&finding.line()))?,
         Some(_) => {
-            out.value(Format::Json, &Value::List(findings.iter().map(Finding::to_value).collect()))?;
+            out.items(Format::Json, &Value::List(findings.iter().map(Finding::to_value).collect()))?;
         }
     }
     Ok(refused.unwrap_or(if worst { exit::FAILED } else { exit::OK }))

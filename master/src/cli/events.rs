@@ -271,7 +271,7 @@ async fn cursors(globals: &Globals, delete: &[String]) -> anyhow::Result<u8> {
     if delete.is_empty() {
         let cursors = client.cursors().await?;
         match out.format() {
-            Some(format) => out.value(format, &Value::from_json(&cursors))?,
+            Some(format) => out.items(format, &Value::from_json(&cursors))?,
             None => out.text(&stats::cursors(&cursors))?,
         }
     }

@@ -89,14 +89,17 @@ fn signal(text: &str) -> Result<i32, String> {
 pub(super) async fn run(globals: &Globals, args: JobsArgs) -> anyhow::Result<u8> {
     let mut out = Out::open(globals)?;
     let client = globals.client()?;
-    let value = match args.verb {
+    let listed = match args.verb {
         JobsVerb::Active => client.jobs_active().await?,
         JobsVerb::Kill(args) => return kill(globals, &args, out).await,
         JobsVerb::List { fun, tgt, limit } => client.jobs(&JobsFilter { fun, tgt, limit }).await?,
         JobsVerb::Rerun(args) => return rerun::run(globals, &args, out).await,
-        JobsVerb::Show { jid } => client.job(&jid).await?,
+        JobsVerb::Show { jid } => {
+            out.value(Format::Nested, &Value::from_json(&client.job(&jid).await?))?;
+            return Ok(exit::OK);
+        }
     };
-    out.value(Format::Nested, &Value::from_json(&value))?;
+    out.items(Format::Nested, &Value::from_json(&listed))?;
     Ok(exit::OK)
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(globals: &Globals) -> anyhow::Result<u8> {
     let minions = Value::from_json(&globals.client()?.minions().await?);
     match minions.as_list().filter(|_| out.format().is_none()) {
         Some(listed) => out.text(&table(listed))?,
-        None => out.value(Format::Nested, &minions)?,
+        None => out.items(Format::Nested, &minions)?,
     }
     Ok(exit::OK)
 }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::Context as _;
-use proto::value::Value;
+use proto::value::{Map, Value};
 use render::output::{Colour, Controls, Format, Outcome, Style, render};
 
 use super::globals::{Globals, OutputArgs};
@@ -55,6 +55,17 @@ impl Out {
     /// Prints a value with the outputter asked for, or else with this one.
     pub(crate) fn value(&mut self, otherwise: Format, value: &Value) -> io::Result<()> {
         self.outcome(otherwise, value, Outcome::Good)
+    }
+
+    /// As [`Out::value`], for what lists things: with `--out jsonl`, each is a line.
+    pub(crate) fn items(&mut self, otherwise: Format, items: &Value) -> io::Result<()> {
+        match (self.format, items) {
+            (Some(Format::Jsonl), Value::List(items)) => items.iter().try_for_each(|item| self.value(otherwise, item)),
+            (Some(Format::Jsonl), Value::Map(items)) => items.iter().try_for_each(|(name, item)| {
+                self.value(otherwise, &Map::from_iter([(name.clone(), item.clone())]).into())
+            }),
+            _ => self.value(otherwise, items),
+        }
     }
 
     /// As [`Out::value`], for a value that came from a success or a failure.

@@ -68,13 +68,13 @@ pub(super) async fn run(globals: &Globals, args: ReactorArgs) -> anyhow::Result<
             let rules = Value::from_json(&client.reactor().await?);
             match out.format() {
                 None => out.text(&listing(&rules))?,
-                Some(_) => out.value(Format::Nested, &rules)?,
+                Some(_) => out.items(Format::Nested, &rules)?,
             }
         }
         ReactorVerb::Test(TestArgs { tag, replay: Some(since), .. }) => {
             let since = span::since(&since, OffsetDateTime::now_utc()).map_err(Usage)?;
             let shown = replay(&client, &since, tag.as_deref()).await?;
-            out.value(Format::Nested, &Value::List(shown))?;
+            out.items(Format::Nested, &Value::List(shown))?;
         }
         ReactorVerb::Test(TestArgs { tag, data, replay: None }) => {
             let request = FireRequest { tag: tag.unwrap_or_default(), data: map_of(&text_of(&data)?)? };

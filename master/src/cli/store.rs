@@ -135,7 +135,7 @@ fn check(globals: &Globals, files: &Files) -> anyhow::Result<u8> {
                 map! { "what" => finding.what.as_str(), "ok" => finding.ok, "detail" => finding.detail.as_str() },
             )
         };
-        out.value(Format::Json, &Value::List(findings.iter().map(view).collect()))?;
+        out.items(Format::Json, &Value::List(findings.iter().map(view).collect()))?;
     } else {
         for finding in &findings {
             let health = if finding.ok { "ok" } else { "bad" };

@@ -125,6 +125,11 @@ impl Jobs {
         Ok(self.found(target).await?.minions)
     }
 
+    /// Returns the accepted minions that an operator's target means.
+    pub async fn meant(&self, target: &TargetText) -> Result<Vec<MinionId>, CommandError> {
+        Ok(self.recipients(&self.expanded(target.clone())?).await?.minions)
+    }
+
     /// Tells whether a target means this minion. Blocks for a moment.
     pub fn means_blocking(&self, target: &TargetText, id: &MinionId) -> bool {
         let parsed = self.expanded(target.clone()).ok().and_then(|target| target.parse().ok());

@@ -111,6 +111,7 @@ impl Ask for FakeDoor {
                 }
                 Command::Events(query) => Ok(Reply::Events(Box::new(self.bus.subscribe(query)))),
                 Command::Grains(_) => self.reply("grains"),
+                Command::Matching(_) => self.reply("matching"),
                 Command::JobShow(_) => self.reply("job"),
                 Command::JobsActive => self.reply("active"),
                 Command::JobsList(_) => self.reply("jobs"),

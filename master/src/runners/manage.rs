@@ -27,10 +27,10 @@ pub(super) const RUNNER: Runner = Runner {
     ],
 };
 
-const DOWN: &str = "manage.down [timeout=SECONDS]";
+const DOWN: &str = "manage.down [tgt=TARGET] [tgt_type=glob] [timeout=SECONDS]";
 const PRESENT: &str = "manage.present";
-const STATUS: &str = "manage.status [timeout=SECONDS]";
-const UP: &str = "manage.up [timeout=SECONDS]";
+const STATUS: &str = "manage.status [tgt=TARGET] [tgt_type=glob] [timeout=SECONDS]";
+const UP: &str = "manage.up [tgt=TARGET] [tgt_type=glob] [timeout=SECONDS]";
 const VERSIONS: &str = "manage.versions";
 
 /// Returns the accepted minions that are not there: native ones that are not connected, Salt minions that do not answer.
@@ -125,8 +125,17 @@ async fn asked(
             return Err(invalid(&format!("timeout must be a number of seconds, not {}", other.kind()), usage));
         }
     };
+    // How long Salt's master waits before it asks again who still runs a job; nothing runs on here.
+    args.kwarg.take("gather_job_timeout");
+    let meant = match args.kwarg.take("tgt") {
+        None | Some(Value::Null) => None,
+        Some(tgt) => Some(meant(context, args.target(tgt)).await?),
+    };
     args.finish(0, usage)?;
-    let Known { mut up, mut down, unknown } = known(context).await?;
+    let Known { mut up, mut down, mut unknown } = known(context).await?;
+    if let Some(meant) = meant {
+        [&mut up, &mut down, &mut unknown].into_iter().for_each(|ids| ids.retain(|id| meant.contains(id)));
+    }
     if !unknown.is_empty() {
         let answering = answering(context, unknown.clone(), timeout).await?;
         let (there, silent): (Vec<Value>, Vec<Value>) = unknown.into_iter().partition(|id| answering.contains(id));
@@ -135,6 +144,11 @@ async fn asked(
         [&mut up, &mut down].into_iter().for_each(|ids| ids.sort_by(|one, other| one.as_str().cmp(&other.as_str())));
     }
     Ok((up, down))
+}
+
+async fn meant(context: RunnerContext<'_>, target: TargetText) -> Result<HashSet<Value>, CommandError> {
+    let ids = context.value(Command::Matching(target)).await?;
+    Ok(ids.as_list().unwrap_or_default().iter().cloned().collect())
 }
 
 /// Asks minions whether they are there; returns those that answer in time.

@@ -110,6 +110,11 @@ async fn manage_tells_who_is_up() {
     rig.check("manage.present", "[]", "{}", r#"["m1","m3"]"#).await;
     rig.check("manage.down", "[]", "{}", r#"["m2"]"#).await;
     rig.check("manage.status", "[]", "{}", r#"{"up":["m1","m3"],"down":["m2"]}"#).await;
+    rig.door.answer("matching", Ok(json(r#"["m2","m3"]"#)));
+    let target = r#"{"tgt": "G@os:Debian", "tgt_type": "compound", "gather_job_timeout": 3}"#;
+    rig.check("manage.status", "[]", target, r#"{"up":["m3"],"down":["m2"]}"#).await;
+    rig.check("manage.up", "[]", target, r#"["m3"]"#).await;
+    rig.check("manage.down", "[]", r#"{"tgt": null}"#, r#"["m2"]"#).await;
 }
 
 #[tokio::test]
