@@ -6,6 +6,7 @@
 
 mod announced;
 mod cache;
+mod earlier;
 mod expiry;
 mod projection;
 mod recipients;
@@ -38,6 +39,7 @@ use crate::salt::SaltJob;
 use crate::sessions::Registry;
 
 use announced::Announced;
+use earlier::Earlier;
 use recipients::Recipients;
 use state::Told;
 
@@ -133,21 +135,52 @@ impl Jobs {
     /// Publishes a job in somebody's name.
     pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
-            && self.ask(|answer| task::JobsInput::Knows { jid: jid.clone(), answer }).await?
+            && let Some(earlier) = self.ask(|answer| task::JobsInput::Earlier { jid: jid.clone(), answer }).await?
         {
-            // Published already, by this process or an earlier one: exactly once.
-            return Ok(Published::before(jid));
+            return self.publish_again(user, jid, &request, &earlier).await;
         }
         request.target = self.expanded(request.target)?;
-        let Recipients { minions, missing, perhaps } = self.recipients(&request.target).await?;
-        if minions.is_empty() {
+        let recipients = self.recipients(&request.target).await?;
+        if recipients.minions.is_empty() {
             return Err(CommandError::NoMatch);
         }
         let jid = match request.jid.clone() {
             Some(jid) => jid,
             None => self.allocate().await?,
         };
-        let load = publication(user, &jid, &request);
+        self.announce(user, jid, &request, recipients).await
+    }
+
+    /// Publishes under a jid that is taken, by this process or an earlier one. The same again changes nothing: exactly once.
+    /// The same for others is the next part of a batch, which Salt 3008 runs as one job: they get it too.
+    async fn publish_again(
+        &self,
+        user: &str,
+        jid: Jid,
+        request: &PublishRequest,
+        earlier: &Earlier,
+    ) -> Result<Published, CommandError> {
+        if !earlier.may_widen(request) {
+            return Ok(Published::before(jid));
+        }
+        let mut recipients = self.recipients(&request.target).await?;
+        recipients.minions.retain(|id| !earlier.minions.contains(id));
+        if recipients.minions.is_empty() {
+            return Ok(Published::before(jid));
+        }
+        self.announce(user, jid, request, recipients).await
+    }
+
+    /// Logs a job, makes it live and sends it out.
+    async fn announce(
+        &self,
+        user: &str,
+        jid: Jid,
+        request: &PublishRequest,
+        recipients: Recipients,
+    ) -> Result<Published, CommandError> {
+        let Recipients { minions, missing, perhaps } = recipients;
+        let load = publication(user, &jid, request);
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }

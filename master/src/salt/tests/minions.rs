@@ -3,6 +3,7 @@
 use proto::salt::pillar::Waiting;
 
 use super::*;
+use crate::jobs::{Membership, Verdict};
 
 #[tokio::test]
 async fn a_key_goes_through_every_state() {
@@ -253,4 +254,45 @@ async fn a_job_goes_out_on_the_salt_wire_only_if_a_salt_minion_can_match_it() {
         let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
         assert_eq!(ear.open(&frames[0]).unwrap().into_inner().text("jid"), Some(expected.as_str()));
     }
+}
+
+/// Salt 3008's `salt -b` publishes part after part under one jid.
+#[tokio::test]
+async fn a_batch_is_one_job_that_goes_out_part_by_part() {
+    let master = Master::start().await;
+    let first = Minion::accepted(&master, "first", 1).await;
+    let second = Minion::accepted(&master, "second", 2).await;
+    let mut sub = ear(&master).await;
+    let jid = master.jobs.allocate().await.unwrap();
+    let publish = async |fun: &str, ids: &[&str]| {
+        let target = TargetText::new(ids.to_vec().into(), None);
+        let request = PublishRequest { target, fun: fun.into(), jid: Some(jid.clone()), ..master.ping("*") };
+        master.jobs.publish("root", request).await.unwrap().minions
+    };
+    assert_eq!(publish("test.ping", &["first"]).await, std::slice::from_ref(&first.id));
+    assert_eq!(publish("test.ping", &["first"]).await, [], "the same again is the same job");
+    assert_eq!(publish("test.version", &["second"]).await, [], "another job needs another jid");
+    assert_eq!(publish("test.ping", &["first", "second"]).await, std::slice::from_ref(&second.id));
+    let last = master.publish("*").await.jid;
+    let mut ear = Ear::new(first.credentials.unwrap().shared, None);
+    for (expected, means) in [(&jid, "first"), (&jid, "first,second"), (&last, "*")] {
+        let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
+        let heard = ear.open(&frames[0]).unwrap().into_inner();
+        let tgt = heard.at("tgt").map(|tgt| match tgt.as_list() {
+            Some(ids) => ids.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+            None => tgt.as_str().unwrap_or_default().to_owned(),
+        });
+        assert_eq!((heard.text("jid"), tgt.as_deref()), (Some(expected.as_str()), Some(means)));
+    }
+    // Who comes back for it gets one publication that means all.
+    let both = Value::from(vec!["first", "second"]);
+    for id in [&first.id, &second.id] {
+        let (_, owed) = master.jobs.since(id).await.unwrap();
+        let part = owed.iter().find(|publish| publish.jid == jid).unwrap();
+        assert_eq!(part.load.at("tgt"), Some(&both));
+        let verdict = master.jobs.admit(id, jid.as_str(), Membership::Itself).await.unwrap();
+        assert_eq!(verdict, Verdict::Accept(jid.clone()));
+    }
+    let shown = master.jobs.show(jid).await.unwrap().unwrap();
+    assert_eq!((shown.at("Minions"), shown.at("Target")), (Some(&both), Some(&both)));
 }
