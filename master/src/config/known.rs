@@ -27,6 +27,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "file_recv",
     "file_recv_max_size",
     "file_roots",
+    "fileserver_backend",
     "fileserver_followsymlinks",
     "fileserver_ignoresymlinks",
     "fileserver_list_cache_time",

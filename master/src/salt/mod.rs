@@ -22,6 +22,7 @@ mod config;
 mod disk;
 mod dropfile;
 mod events;
+mod failures;
 mod minions;
 mod peer;
 mod peers;

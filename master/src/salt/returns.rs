@@ -4,8 +4,8 @@ use proto::ids::MinionId;
 use proto::tag::Tag;
 use proto::value::{Map, MapExt};
 
-use super::Salt;
 use super::requests::Unanswered;
+use super::{Salt, failures};
 use crate::bus::{Batch, NewEvent};
 use crate::jobs::{Membership, Verdict};
 
@@ -32,7 +32,8 @@ impl Salt {
         load.set("jid", &jid);
         load.set("id", id);
         let data = proto::msgpack::encode_map(&load).into();
-        let events = vec![NewEvent { tag: Tag::job_ret(&jid, id), data }];
+        let mut events = vec![NewEvent { tag: Tag::job_ret(&jid, id), data }];
+        events.extend(failures::of(&load, &jid, id));
         match parts.bus.commit(Batch { events, mark: None }).await {
             Ok(_) => {
                 parts.jobs.logged(id, &jid).await;

@@ -256,6 +256,21 @@ async fn a_job_goes_out_on_the_salt_wire_only_if_a_salt_minion_can_match_it() {
     }
 }
 
+#[tokio::test]
+async fn a_failed_state_is_told_besides_the_return() {
+    let master = Master::start().await;
+    let mut minion = Minion::accepted(&master, "web1", 1).await;
+    let jid = master.publish("*").await.jid;
+    let states = map! { "file_|-a_|-/a_|-managed" => map! { "result" => false, "name" => "/a" } };
+    let ret = map! { "cmd" => "_return", "jid" => &jid, "fun" => "state.sls", "fun_args" => vec!["web"], "return" => states,
+    "retcode" => 2, "success" => false };
+    minion.request(ret.clone()).await;
+    minion.request(ret).await;
+    let told = master.event(&format!("salt/job/{jid}/sub/web1/error/state.sls")).await;
+    assert_eq!((told.text("return"), told.text("name")), (Some("Error: file.managed"), Some("/a")));
+    assert_eq!(master.count("file.managed").await, 1, "a return counts once, and so do its failures");
+}
+
 /// Salt 3008's `salt -b` publishes part after part under one jid.
 #[tokio::test]
 async fn a_batch_is_one_job_that_goes_out_part_by_part() {
