@@ -35,6 +35,7 @@ mod state;
 mod subscriber;
 mod task;
 pub mod tools;
+mod vouch;
 
 use std::sync::Arc;
 
@@ -55,6 +56,7 @@ pub use config::SaltConfig;
 pub use disk::FileError;
 pub use publisher::SaltJob;
 pub use task::SaltTask;
+pub use vouch::PubKeySignature;
 
 use minions::Minions;
 use peers::Peers;
@@ -93,7 +95,15 @@ pub enum OpenError {
     /// A file of its keys.
     #[error("open the Salt listener")]
     File(#[from] FileError),
-    /// The master's RSA pair.
+    /// There is no signature of the master's key (`master_use_pubkey_signature`).
+    #[error("read the signature of the master's key {path}; Salt's `salt-key --gen-signature` makes it")]
+    NoSignature {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The master's RSA pair, or the one that vouches for it.
     #[error("open the Salt listener")]
     Pair(#[from] RsaPairError),
 }
@@ -130,7 +140,8 @@ impl Salt {
         let hello = HelloReply { rsa: Some(rsa), ..HelloReply::clone(&parts.hello) };
         let parts = SaltParts { hello: Arc::new(hello), ..parts };
         let accepted = parts.keys.accepted_ids();
-        let secrets = Secrets::open(&config, &master, |id| accepted.binary_search(id).is_ok())?;
+        let pub_sig = vouch::open(&config, &parts.keys)?;
+        let secrets = Secrets::open(&config, (&master, pub_sig), |id| accepted.binary_search(id).is_ok())?;
         let (outlet, publications) = mpsc::channel(PUBLICATIONS);
         parts.registry.open_salt(outlet);
         let inner = Inner {

@@ -1,5 +1,6 @@
 //! What a minion may, and gets.
 
+use proto::salt::auth::AuthRefused;
 use proto::salt::pillar::Waiting;
 
 use super::*;
@@ -254,6 +255,49 @@ async fn a_job_goes_out_on_the_salt_wire_only_if_a_salt_minion_can_match_it() {
         let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
         assert_eq!(ear.open(&frames[0]).unwrap().into_inner().text("jid"), Some(expected.as_str()));
     }
+}
+
+#[tokio::test]
+async fn a_second_key_vouches_for_the_masters() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let signature = PubKeySignature::Key { name: "master_sign".to_owned(), passphrase: None };
+    let master = Master::start_with(dir, |config| config.pub_sig = Some(signature)).await;
+    let pki = master.dir.path().join("pki");
+    let signer = std::fs::read_to_string(pki.join("master_sign.pub")).unwrap();
+    let mut minion = Minion::connect(&master, "web1", 1).await;
+    minion.trust.signer = Some(proto::salt::rsa::PublicKey::from_pem(&signer).unwrap());
+    minion.auth().await;
+    master.act("accept", "web1").await;
+    assert_eq!(minion.auth().await, Auth::Accepted);
+    master.salt.inner.secrets.rotate().unwrap();
+    assert_eq!(minion.auth().await, Auth::Accepted, "after a new shared key too");
+    minion.trust.signer = Some(rsa(2).public().clone());
+    let applicant = Applicant {
+        id: &minion.id,
+        key: &minion.key,
+        enc_algo: EncAlgo::OaepSha1,
+        sig_algo: SigAlgo::Pkcs1v15Sha1,
+        autosign_grains: None,
+        trust: &minion.trust,
+    };
+    let (attempt, payload) = applicant.ask(*random(), random()).unwrap();
+    let answer = exchange(&mut minion.link, payload).await.unwrap();
+    assert_eq!(applicant.judge(&attempt, &answer).err(), Some(AuthRefused::PubSig), "another key did not sign it");
+    let same = crate::salt::vouch::open(&master.salt.inner.config, &master.keys).unwrap();
+    assert!(same.is_some() && std::fs::read_to_string(pki.join("master_sign.pub")).unwrap() == signer, "it is kept");
+}
+
+#[tokio::test]
+async fn a_signature_that_is_not_there_is_named() {
+    let master = Master::start().await;
+    let config = SaltConfig {
+        pub_sig: Some(PubKeySignature::File("m_pubkey_signature".to_owned())),
+        ..config(master.dir.path(), 4505)
+    };
+    let missing = crate::salt::vouch::open(&config, &master.keys).unwrap_err();
+    assert!(missing.to_string().contains("pki/m_pubkey_signature"), "{missing}");
+    std::fs::write(master.dir.path().join("pki/m_pubkey_signature"), "c2ln\n").unwrap();
+    assert!(crate::salt::vouch::open(&config, &master.keys).unwrap().is_some());
 }
 
 #[tokio::test]
