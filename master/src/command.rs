@@ -258,13 +258,21 @@ pub struct Published {
     /// Salt minions that have told nothing of themselves and may match: for them alone the job went out on the Salt wire
     /// too, where every Salt minion can read its arguments.
     pub exposed: Vec<MinionId>,
+    /// How long to wait for syndics to name their minions that it is for; nothing if no syndic heard of it.
+    pub syndic_wait: Option<Duration>,
 }
 
 impl Published {
     /// Says that a job with this jid is there already.
     pub fn before(jid: Jid) -> Published {
         let none = Vec::new;
-        Published { jid, minions: none(), missing: Vec::new(), down: Vec::new(), offset: 0, exposed: none() }
+        let (missing, down) = (Vec::new(), Vec::new());
+        Published { jid, minions: none(), missing, down, offset: 0, exposed: none(), syndic_wait: None }
+    }
+
+    /// Tells whether it was there already: no event has offset 0.
+    pub fn was_before(&self) -> bool {
+        self.offset == 0
     }
 }
 

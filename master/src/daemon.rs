@@ -279,6 +279,7 @@ impl Master {
         self.keys.reload(loaded.keys).await;
         self.reactor.reload(loaded.reactor).await;
         self.jobs.set_nodegroups(loaded.jobs.nodegroups);
+        self.jobs.set_syndics(loaded.jobs.syndics);
         self.asked.reload(loaded.requests);
         self.about.warnings.store(Arc::new(loaded.warnings.clone()));
         tracing::info!("configuration reloaded (ports and paths need a restart)");

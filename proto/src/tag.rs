@@ -109,6 +109,16 @@ impl Tag {
         Tag::make(format!("halite/job/{jid}/nomatch/{id}"))
     }
 
+    /// `halite/job/<jid>/syndic/<id>`: a syndic named its minions that a job is for.
+    pub fn job_syndic(jid: &Jid, syndic: &MinionId) -> Tag {
+        Tag::make(format!("halite/job/{jid}/syndic/{syndic}"))
+    }
+
+    /// `syndic/<id>/<tag>`: what happened below a syndic.
+    pub fn below(syndic: &MinionId, tag: &str) -> Result<Tag, BadTag> {
+        Tag::parse(&format!("syndic/{syndic}/{tag}"))
+    }
+
     /// `salt/run/<jid>/new` or `salt/wheel/<jid>/new`.
     pub fn run_new(room: &str, jid: &Jid) -> Tag {
         Tag::make(format!("salt/{room}/{jid}/new"))

@@ -7,6 +7,7 @@ mod crossing;
 mod fleet;
 mod snippets;
 mod storm;
+mod syndic;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

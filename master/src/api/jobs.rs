@@ -63,6 +63,10 @@ pub struct JobPublished {
     /// and for a job without arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<String>,
+    /// For how many seconds syndics may still name minions of theirs that the job is for, in events
+    /// `halite/job/<jid>/syndic/<id>`; until then ids in `missing` may be such. Absent where no syndic heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub syndic_wait_s: Option<u64>,
 }
 
 /// A minion that is not connected.
@@ -115,6 +119,7 @@ impl From<Published> for JobPublished {
             down: published.down.into_iter().map(|(id, since_s)| Down { id: id.to_string(), since_s }).collect(),
             offset: published.offset,
             exposed: published.exposed.iter().map(ToString::to_string).collect(),
+            syndic_wait_s: published.syndic_wait.map(|wait| wait.as_secs()),
         }
     }
 }

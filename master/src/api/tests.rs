@@ -59,6 +59,7 @@ impl Ask for FakeDoor {
                 down: vec![(id("web2"), Some(185))],
                 offset: 7,
                 exposed: Vec::new(),
+                syndic_wait: None,
             }),
             Command::OffsetAt(_) => Reply::Value(4_711.into()),
             Command::Status => Reply::Value(map! { "head" => 3 }.into()),

@@ -70,6 +70,7 @@ pub use subscription::Subscription;
 pub use survey::{SegmentView, Survey};
 pub use task::{BusTask, RunError};
 
+use checkpoint::Pace;
 use keeper::Keeper;
 use log::Log;
 use segments::Segments;
@@ -174,6 +175,7 @@ impl Bus {
             state,
             log: Some(log.with_limit(config.segment_bytes)),
             append: writer::append(),
+            pace: Pace::default(),
             lock,
             keeper: Some(Keeper {
                 shared: Arc::clone(&shared),

@@ -10,16 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::checkpoint::{self, Pace};
 use super::event::{Batch, Committed, Event};
 use super::keeper::{Keeper, Stop};
 use super::log::{self, Log, OpenError, Rolled};
 use super::next::{self, Wanted};
 use super::state::{BusState, Plan, Tail, Verdict};
-use super::{CommitError, Shared, checkpoint};
-
-/// How many bytes are written between two nudges of the checkpointer. Little at a time: the disk that syncs what it has
-/// moved is the one that commits wait for.
-const CHECKPOINT_EVERY: usize = 1024 * 1024;
+use super::{CommitError, Shared};
 
 /// What comes through the queue.
 #[derive(Debug)]
@@ -69,6 +66,8 @@ pub(super) struct Writer {
     pub(super) log: Option<Log>,
     /// How a group gets into the log: the one step that a simulated disk takes part in.
     pub(super) append: Append,
+    /// When the WAL is moved into the segment's file.
+    pub(super) pace: Pace,
     /// Held as long as this process may write.
     pub(super) lock: File,
     /// Looks after complete segments, once it runs.
@@ -113,9 +112,10 @@ impl Writer {
         let (next, of_next) = mpsc::sync_channel(1);
         let next_of = Arc::clone(&self.shared);
         let (shared, kept, stop) = (Arc::clone(&self.shared), self.keeper.take(), Arc::new(Stop::default()));
+        let pace = self.pace;
         let stopped = Arc::clone(&stop);
         let helpers = [
-            spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint)),
+            spawn("bus-checkpoint", move || checkpoint::run(&shared, &of_checkpoint, pace)),
             spawn("bus-next", move || next::run(&next_of, &of_next)),
             spawn("bus-keeper", move || kept.iter().for_each(|keeper| keeper.run(&of_keeper, &stopped))),
         ];
@@ -143,7 +143,7 @@ impl Writer {
                     let (bytes, stop) = self.turn(first, &mut || started.elapsed());
                     stopping |= stop;
                     written += bytes;
-                    if written >= CHECKPOINT_EVERY {
+                    if written >= self.pace.bytes {
                         written = 0;
                         // Full means that it is about to look anyway.
                         let _ = nudges.checkpoint.try_send(());

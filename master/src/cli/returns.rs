@@ -1,5 +1,7 @@
 //! Waits for the returns of a published job and prints them as they come.
 //!
+//! A syndic names its minions that the job is for, within a while; they are waited for as well.
+//!
 //! The events are read from the job's first one on, so that no return falls between publishing and reading. When the
 //! timeout has passed, minions that have not returned are asked whether they still run the job (`wait`).
 
@@ -22,11 +24,15 @@ use crate::api::client::{Client, ClientError, Events};
 use crate::api::events::EventView;
 use crate::api::jobs::{JobPublished, JobRequest};
 
+/// What is said of a job that syndics alone have heard of, to no avail.
+const NOBODY: &str = "No minions matched the target, neither here nor below a syndic.\n";
 /// How long minions may take to say whether they still run a job. They answer from memory.
 const GATHER: Duration = Duration::from_secs(5);
 
 /// Stands for a listed id that no accepted key has.
 const NO_KEY: &str = "Minion did not return. [No accepted key has this id]";
+/// Stands for one that may have been below a syndic.
+const NOT_NAMED: &str = "Minion did not return. [No accepted key has this id, and no syndic has named it]";
 
 /// What the options say about printing.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +60,7 @@ pub(super) async fn follow(
     let mut watch = Watch::start(client, job, out, shown, face).await?;
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
-    while !watch.wait.is_over() {
+    while !watch.wait.is_over(Instant::now().into()) {
         tokio::select! {
             event = watch.events.next() => watch.take(event).or_else(|error| watch.cut_off(error))?,
             () = tokio::time::sleep_until(watch.wait.deadline().into()) => {
@@ -92,7 +98,10 @@ impl<'a> Watch<'a> {
     ) -> anyhow::Result<Watch<'a>> {
         let events = client.events(&answers_to(&job.jid)?, &job.offset.to_string(), None).await?;
         let up = job.minions.iter().filter(|id| !job.down.iter().any(|down| down.id == **id));
-        let wait = Wait::new(up.cloned(), shown.timeout, GATHER, Instant::now().into());
+        let syndics = job.syndic_wait_s.map(Duration::from_secs);
+        let perhaps = job.missing.iter().filter(|_| syndics.is_some());
+        let now = Instant::now().into();
+        let wait = Wait::new(up.chain(perhaps).cloned(), shown.timeout, GATHER, now).for_syndics(syndics, now);
         let printer = Printer::new(out, shown, face.lookup(&job.jid), face);
         let mut watch = Watch {
             client,
@@ -112,7 +121,8 @@ impl<'a> Watch<'a> {
 
     /// Names at once who cannot return.
     fn name_absent(&mut self) -> anyhow::Result<()> {
-        for id in &self.job.missing {
+        let absent = if self.job.syndic_wait_s.is_some() { &[][..] } else { &self.job.missing };
+        for id in absent {
             self.printer.absent(id, NO_KEY.to_owned())?;
             self.printer.summary.not_responding.push(id.clone());
         }
@@ -134,8 +144,12 @@ impl<'a> Watch<'a> {
             return Err(ClientError::Broken { socket: self.client.socket().to_owned(), cause }.into());
         };
         self.seen = event.offset;
+        if let Some((syndic, minions)) = named_by(&event, &self.job.jid) {
+            self.named(syndic, &minions);
+            return Ok(());
+        }
         if let Some(id) = no_match(&event, &self.job.jid) {
-            self.wait.returned(id);
+            self.wait.drop(id);
             self.targeted = self.targeted.saturating_sub(1);
             self.printer.unmatched(id);
             return Ok(());
@@ -150,13 +164,38 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// Takes the minions that a syndic has named. It runs nothing itself: what has its id is the minion beside it, if any.
+    fn named(&mut self, syndic: &str, minions: &[&str]) {
+        let now = Instant::now().into();
+        for id in minions {
+            let is_new = self.wait.named(id, now);
+            self.targeted += usize::from(is_new);
+            self.job.missing.retain(|missing| missing != id);
+        }
+        if !minions.contains(&syndic) && self.wait.outstanding().contains(syndic) {
+            self.wait.drop(syndic);
+            self.targeted = self.targeted.saturating_sub(1);
+        }
+    }
+
+    fn lost(&mut self, ids: &[String]) -> std::io::Result<()> {
+        let Watch { job, printer, progress, .. } = self;
+        progress.aside(|| {
+            ids.iter().try_for_each(|id| {
+                let text =
+                    if job.missing.contains(id) { NOT_NAMED.to_owned() } else { ret::no_response(&printer.lookup) };
+                printer.lost(id, text)
+            })
+        })
+    }
+
     async fn expired(&mut self) -> anyhow::Result<()> {
         match self.wait.expired(Instant::now().into()) {
             Due::Ask(ids) => self.ask(&ids).await?,
             Due::GiveUp(ids) => {
-                self.progress.aside(|| ids.iter().try_for_each(|id| self.printer.lost(id)))?;
-                if self.shown.is_verbose && !self.wait.is_over() {
-                    let running: Vec<&str> = self.wait.outstanding().iter().map(String::as_str).collect();
+                self.lost(&ids)?;
+                let running: Vec<&str> = self.wait.outstanding().iter().map(String::as_str).collect();
+                if self.shown.is_verbose && !running.is_empty() {
                     self.progress.aside(|| tell(&format!("still running on {}\n", running.join(", "))));
                 }
             }
@@ -216,16 +255,31 @@ impl<'a> Watch<'a> {
     }
 
     fn finish(self) -> anyhow::Result<u8> {
-        let Watch { progress, printer, .. } = self;
+        let Watch { progress, mut printer, targeted, .. } = self;
         drop(progress);
+        if targeted == 0 && printer.summary.returned == 0 && printer.unmatched == 0 {
+            // No syndic had anybody either.
+            return printer.nobody();
+        }
         printer.finish()
     }
 }
 
-/// Returns the patterns of the tags of what minions say to a job: returns, and that it does not mean them.
+/// Returns the patterns of the tags of what is said to a job: returns, that it does not mean a minion, and whom it means below
+/// a syndic.
 fn answers_to(jid: &str) -> anyhow::Result<Vec<String>> {
     let (jid, all) = (Jid::parse(jid)?, MinionId::parse("*")?);
-    Ok(vec![Tag::job_ret(&jid, &all).to_string(), Tag::job_no_match(&jid, &all).to_string()])
+    Ok([Tag::job_ret(&jid, &all), Tag::job_no_match(&jid, &all), Tag::job_syndic(&jid, &all)]
+        .map(|tag| tag.to_string())
+        .into())
+}
+
+/// Returns a syndic and the minions that it has named for this job, if that is what the event says.
+fn named_by<'a>(event: &'a EventView, jid: &str) -> Option<(&'a str, Vec<&'a str>)> {
+    let syndic = event.data.get("syndic").and_then(Json::as_str)?;
+    let tag = Tag::job_syndic(&Jid::parse(jid).ok()?, &MinionId::parse(syndic).ok()?);
+    let minions = event.data.get("minions").and_then(Json::as_array).filter(|_| tag.as_str() == event.tag)?;
+    Some((syndic, minions.iter().filter_map(Json::as_str).collect()))
 }
 
 /// Returns which minion says that this job does not mean it, if that is what the event says.
@@ -310,9 +364,16 @@ impl Printer {
         self.summary.not_connected.retain(|away| away != id);
     }
 
-    fn lost(&mut self, id: &str) -> std::io::Result<()> {
+    fn lost(&mut self, id: &str, text: String) -> std::io::Result<()> {
         self.summary.not_responding.push(id.to_owned());
-        self.absent(id, ret::no_response(&self.lookup))
+        self.absent(id, text)
+    }
+
+    /// Says that the target means nobody, here or below.
+    fn nobody(&mut self) -> anyhow::Result<u8> {
+        self.out.text(NOBODY)?;
+        tell(ret::NO_RETURN);
+        Ok(exit::NO_MATCH)
     }
 
     fn absent(&mut self, id: &str, text: String) -> std::io::Result<()> {

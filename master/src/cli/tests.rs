@@ -114,6 +114,8 @@ enum Does {
     Return(Value, i64),
     /// Says that it is still running, once, and returns then.
     ReturnWhenAsked(Value),
+    /// Is a syndic, which names minions of its own; those whose id begins with `w` return true.
+    Names(&'static [&'static str]),
     Nothing,
     /// Says that the job does not mean it.
     NotMeant,
@@ -152,6 +154,19 @@ impl Door {
         for (id, does) in self.minions.iter() {
             match (does, fun) {
                 (Does::Away(age), _) => down.push((MinionId::parse(id).unwrap(), Some(*age))),
+                (Does::Names(ids), "saltutil.find_job") => {
+                    ids.iter().for_each(|id| self.give_back(&jid, id, &Map::new().into(), 0));
+                }
+                (Does::Names(ids), _) => {
+                    let syndic = MinionId::parse(id).unwrap();
+                    self.fire(
+                        &Tag::job_syndic(&jid, &syndic),
+                        &map! { "minions" => ids.to_vec(), "syndic" => &syndic },
+                    );
+                    ids.iter()
+                        .filter(|id| id.starts_with('w'))
+                        .for_each(|id| self.give_back(&jid, id, &true.into(), 0));
+                }
                 (Does::ReturnWhenAsked(value), "saltutil.find_job") => {
                     let asked = Jid::parse(arg[0].as_str().unwrap()).unwrap();
                     self.give_back(&jid, id, &map! { "jid" => asked.as_str(), "pid" => 7 }.into(), 0);
@@ -167,7 +182,9 @@ impl Door {
             }
         }
         let minions = self.minions.iter().map(|(id, _)| MinionId::parse(id).unwrap()).collect();
-        Published { minions, down, offset, ..Published::before(jid) }
+        let has_syndics = self.minions.iter().any(|(_, does)| matches!(does, Does::Names(_)));
+        let syndic_wait = has_syndics.then_some(std::time::Duration::ZERO);
+        Published { minions, down, offset, syndic_wait, ..Published::before(jid) }
     }
 
     fn keys(&self, action: &str, selection: KeySelection) -> KeyLists {
@@ -311,6 +328,23 @@ fn returns_are_printed_as_salt_prints_them() {
     assert_eq!(master.run("salt * test.ping --out json --static"), (json.to_owned(), exit::OK));
     assert_eq!(master.run("salt * test.ping --out nosuch").0, "m1:\n    True\nm2:\n    True\n");
     assert_eq!(master.run("halite * test.ping --out nosuch").1, exit::USAGE);
+}
+
+#[test]
+fn minions_that_a_syndic_names_are_waited_for_and_the_syndic_is_not() {
+    let run =
+        |ids, line: &str| Master::with(vec![("m1", Does::Return(1.into(), 0)), ("low", Does::Names(ids))]).run(line);
+    let (text, code) = run(&["w1", "w2"], "halite * test.ping --summary");
+    assert!(text.starts_with("m1:\n    1\nw1:\n    True\nw2:\n    True\n") && code == exit::OK, "{text}");
+    assert!(text.contains("# of minions targeted: 3\n"), "{text}");
+    let (text, code) = run(&["w1", "gone"], "halite -t 0 * test.ping");
+    assert!(
+        text.contains("w1:\n    True\ngone:\n    Minion did not return. [No response]") && code == exit::FAILED,
+        "{text}"
+    );
+    assert!(!text.contains("low:\n"), "{text}");
+    let (text, code) = Master::with(vec![("low", Does::Names(&[]))]).run("halite * test.ping");
+    assert!(text.contains("neither here nor below a syndic") && code == exit::NO_MATCH, "{text}");
 }
 
 #[test]

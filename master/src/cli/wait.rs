@@ -5,6 +5,8 @@
 //! ```
 //! A minion that answers that it is not running the job, or does not answer, is given up. Returns and answers come in
 //! the order of the log, so the return of a minion that has just finished is always seen before its answer.
+//!
+//! While syndics may still name minions of theirs, it is not over, even if all that are known have returned.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,6 +20,9 @@ pub(super) struct Wait {
     timeout: Duration,
     gather: Duration,
     outstanding: BTreeSet<String>,
+    returned: BTreeSet<String>,
+    /// Until when syndics may name more minions; none if no syndic heard of the job.
+    naming_until: Option<Instant>,
     phase: Phase,
 }
 
@@ -45,12 +50,19 @@ impl Wait {
         now: Instant,
     ) -> Wait {
         let phase = Phase::Waiting { until: after(now, timeout) };
-        Wait { timeout, gather, outstanding: minions.into_iter().collect(), phase }
+        let (outstanding, returned) = (minions.into_iter().collect(), BTreeSet::new());
+        Wait { timeout, gather, outstanding, returned, naming_until: None, phase }
+    }
+
+    /// Lets syndics name more minions for so long.
+    pub(super) fn for_syndics(mut self, wait: Option<Duration>, now: Instant) -> Wait {
+        self.naming_until = wait.map(|wait| after(now, wait));
+        self
     }
 
     /// Tells whether nobody is waited for.
-    pub(super) fn is_over(&self) -> bool {
-        self.outstanding.is_empty()
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.outstanding.is_empty() && self.naming_until.is_none_or(|until| until <= now)
     }
 
     /// Returns who is waited for.
@@ -60,6 +72,9 @@ impl Wait {
 
     /// Returns when to call [`Wait::expired`].
     pub(super) fn deadline(&self) -> Instant {
+        if let (true, Some(until)) = (self.outstanding.is_empty(), self.naming_until) {
+            return until;
+        }
         match &self.phase {
             // Everybody has answered: settle at once.
             Phase::Asking { since, unanswered, .. } if unanswered.is_empty() => *since,
@@ -70,11 +85,29 @@ impl Wait {
 
     /// Takes a return.
     pub(super) fn returned(&mut self, id: &str) {
+        self.returned.insert(id.to_owned());
+        self.drop(id);
+    }
+
+    /// Waits for a minion no more.
+    pub(super) fn drop(&mut self, id: &str) {
         self.outstanding.remove(id);
         if let Phase::Asking { unanswered, running, .. } = &mut self.phase {
             unanswered.remove(id);
             running.remove(id);
         }
+    }
+
+    /// Takes a minion that a syndic has named; it has as much time as the others had. Tells whether it is a new one.
+    pub(super) fn named(&mut self, id: &str, now: Instant) -> bool {
+        if self.returned.contains(id) || !self.outstanding.insert(id.to_owned()) {
+            return false;
+        }
+        match &mut self.phase {
+            Phase::Asking { running, .. } => drop(running.insert(id.to_owned())),
+            Phase::Waiting { until } => *until = (*until).max(after(now, self.timeout)),
+        }
+        true
     }
 
     /// Takes an answer to the question.
@@ -89,6 +122,9 @@ impl Wait {
 
     /// Returns what is due now.
     pub(super) fn expired(&mut self, now: Instant) -> Due {
+        if self.outstanding.is_empty() {
+            return Due::GiveUp(Vec::new());
+        }
         let waiting = Phase::Waiting { until: after(now, self.timeout.max(LEAST)) };
         match std::mem::replace(&mut self.phase, waiting) {
             Phase::Waiting { .. } => {
@@ -133,11 +169,11 @@ mod tests {
     fn it_is_over_when_all_have_returned() {
         let mut wait = wait(Instant::now());
         for id in ["a", "b", "c"] {
-            assert!(!wait.is_over());
+            assert!(!wait.is_over(Instant::now()));
             wait.returned(id);
         }
         wait.returned("stranger");
-        assert!(wait.is_over());
+        assert!(wait.is_over(Instant::now()));
     }
 
     #[test]
@@ -157,7 +193,7 @@ mod tests {
         let now = now + TIMEOUT;
         assert_eq!(names(&wait.expired(now)), ("ask", "b".to_owned()));
         assert_eq!(names(&wait.expired(now + GATHER)), ("give up", "b".to_owned()));
-        assert!(wait.is_over());
+        assert!(wait.is_over(Instant::now()));
     }
 
     #[test]
@@ -170,7 +206,7 @@ mod tests {
         wait.answered("b", true);
         wait.returned("b");
         assert_eq!(names(&wait.expired(start + TIMEOUT + GATHER)), ("give up", "c".to_owned()));
-        assert!(wait.is_over());
+        assert!(wait.is_over(Instant::now()));
     }
 
     #[test]
@@ -181,6 +217,25 @@ mod tests {
         wait.answered("a", true);
         assert_eq!(names(&wait.expired(start)), ("give up", String::new()));
         assert_eq!(wait.deadline(), start + LEAST);
+    }
+
+    #[test]
+    fn syndics_have_their_time_to_name_minions() {
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let mut wait = wait(start).for_syndics(Some(TIMEOUT), start);
+        wait.drop("b");
+        ["a", "c"].iter().for_each(|id| wait.returned(id));
+        assert!(!wait.is_over(later(4)) && wait.deadline() == later(5) && wait.is_over(later(5)));
+        assert!(wait.named("w", later(4)) && !wait.named("w", later(4)) && !wait.named("a", later(4)));
+        assert!(!wait.is_over(later(5)));
+        assert_eq!(wait.deadline(), later(9), "it has its own time");
+        assert_eq!(names(&wait.expired(later(9))), ("ask", "w".to_owned()));
+        wait.named("late", later(10));
+        assert_eq!(names(&wait.expired(later(12))), ("give up", "w".to_owned()));
+        assert_eq!(wait.deadline(), later(17), "and so has one that is named meanwhile");
+        wait.returned("late");
+        assert!(wait.is_over(later(12)));
     }
 
     #[test]

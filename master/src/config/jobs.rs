@@ -6,15 +6,22 @@ use proto::target::nodegroup::Nodegroups;
 
 use super::{ConfigError, Options, Paths};
 use crate::jobs::JobsConfig;
+use crate::salt::SyndicsConfig;
 
 /// How jobs are run and kept.
-pub(super) fn read(options: &Options<'_>, paths: &Paths, nodegroups: Nodegroups) -> Result<JobsConfig, ConfigError> {
+pub(super) fn read(
+    options: &Options<'_>,
+    paths: &Paths,
+    nodegroups: Nodegroups,
+    syndics: Option<SyndicsConfig>,
+) -> Result<JobsConfig, ConfigError> {
     Ok(JobsConfig {
         path: paths.cachedir.join("jobs.db"),
         ttl: options.seconds("job_ttl", 60)?,
         keep: keep(options)?,
         jid_events: options.flag("jid_events", true)?,
         nodegroups,
+        syndics,
     })
 }
 

@@ -53,6 +53,7 @@ pub(super) const SUPPORTED: &[&str] = &[
     "mine_get",
     "minion_data_cache",
     "nodegroups",
+    "order_masters",
     "peer",
     "peer_run",
     "permissive_pki_access",
@@ -87,6 +88,8 @@ pub(super) const SUPPORTED: &[&str] = &[
     "signing_key_pass",
     "sock_dir",
     "state_top",
+    "syndic_wait",
+    "syndics",
     "timeout",
     "zmq_filtering",
 ];

@@ -169,6 +169,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     opts.set("id", id.as_str());
     let around = requests::Around { paths: &paths, opts: &opts, nodegroups: &nodegroups };
     let requests = requests::read(&options, &around, &mut warnings)?;
+    let syndics = salt::syndics(&options, &mut warnings)?;
     let salt = salt::read(&options, &paths, &id, &opts)?;
     Ok(Config {
         confdir: confdir.to_owned(),
@@ -180,7 +181,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
         keys: keys::read(&options, &paths)?,
         bus: log::read(&options, &paths)?,
-        jobs: jobs::read(&options, &paths, nodegroups)?,
+        jobs: jobs::read(&options, &paths, nodegroups, syndics)?,
         presence: PresenceConfig {
             events: options.flag("presence_events", false)?,
             interval: options.seconds("loop_interval", 60)?,
@@ -352,6 +353,16 @@ impl Options<'_> {
             Some(Value::Str(text)) => Ok(Some(text.clone())),
             Some(Value::Int(number)) => Ok(Some(number.to_string())),
             Some(_) => Err(self.wrong(key, "text")),
+        }
+    }
+
+    /// Reads a list of texts, or one.
+    fn texts(&self, key: &'static str) -> Result<Vec<String>, ConfigError> {
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| self.wrong(key, "a list of texts"));
+        match self.map.at(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::List(list)) => list.iter().map(text).collect(),
+            Some(one) => Ok(vec![text(one)?]),
         }
     }
 

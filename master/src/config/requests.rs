@@ -59,7 +59,7 @@ pub(super) fn roots(options: &Options<'_>, key: &'static str, default: &str) -> 
 }
 
 fn files(options: &Options<'_>, warnings: &mut Vec<String>) -> Result<FileServerConfig, ConfigError> {
-    for name in texts(options, "fileserver_backend")?.iter().flat_map(|text| text.split(',')).map(str::trim) {
+    for name in options.texts("fileserver_backend")?.iter().flat_map(|text| text.split(',')).map(str::trim) {
         if !FILE_ROOTS.contains(&name) {
             warnings.push(format!(
                 "fileserver_backend: {name} is not supported; minions get the files of file_roots, and no others"
@@ -74,7 +74,7 @@ fn files(options: &Options<'_>, warnings: &mut Vec<String>) -> Result<FileServer
     if !(1..=MAX_PIECE).contains(&piece) {
         return Err(options.wrong("file_buffer_size", "a number of bytes from 1 to 8388608"));
     }
-    let ignored = Ignored::new(&texts(options, "file_ignore_glob")?, &texts(options, "file_ignore_regex")?)
+    let ignored = Ignored::new(&options.texts("file_ignore_glob")?, &options.texts("file_ignore_regex")?)
         .map_err(|_| options.wrong("file_ignore_regex", "a list of regular expressions"))?;
     Ok(FileServerConfig {
         roots: Arc::new(roots(options, "file_roots", "/srv/salt")?),
@@ -107,7 +107,7 @@ fn pillar(options: &Options<'_>, around: &Around<'_>, warnings: &mut Vec<String>
         lists: if join { Lists::Join } else { Lists::Replace },
         includes_override: options.flag("pillar_includes_override_sls", false)?,
         env_from_saltenv: options.flag("pillarenv_from_saltenv", false)?,
-        env_order: texts(options, "env_order")?,
+        env_order: options.texts("env_order")?,
         safe_errors: options.flag("pillar_safe_render_error", true)?,
         ext: ext(options, warnings)?,
         ext_first: options.flag("ext_pillar_first", false)?,
@@ -142,14 +142,4 @@ fn ext(
         }
     }
     Ok(sources)
-}
-
-/// Reads a list of texts, or one.
-fn texts(options: &Options<'_>, key: &'static str) -> Result<Vec<String>, ConfigError> {
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| options.wrong(key, "a list of texts"));
-    match options.map.at(key) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::List(list)) => list.iter().map(text).collect(),
-        Some(one) => Ok(vec![text(one)?]),
-    }
 }

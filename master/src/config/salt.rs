@@ -1,13 +1,17 @@
-//! The options of the Salt listener.
+//! The options of the Salt listener, and whom it lets speak for others: `order_masters`, `syndics`, `syndic_wait`.
 
 use std::time::Duration;
 
 use proto::salt::rsa::SigAlgo;
+use proto::target::glob::Glob;
 use proto::value::Map;
 use zeroize::Zeroizing;
 
 use super::{ConfigError, Options, Paths};
-use crate::salt::{PubKeySignature, SaltConfig};
+use crate::salt::{PubKeySignature, SaltConfig, SyndicsConfig};
+
+/// How many patterns `syndics` may have.
+const MAX_PATTERNS: usize = 1_000;
 
 /// Reads them; nothing where the listener is off.
 pub(super) fn read(
@@ -67,4 +71,30 @@ fn pub_sig(options: &Options<'_>, id: &str) -> Result<Option<PubKeySignature>, C
 
 fn passphrase(options: &Options<'_>, key: &'static str) -> Result<Option<Zeroizing<String>>, ConfigError> {
     Ok(options.text(key)?.filter(|text| !text.is_empty()).map(Zeroizing::new))
+}
+
+/// Reads who speaks for others: nobody unless all of it is said. What is said in part is told.
+pub(super) fn syndics(options: &Options<'_>, warnings: &mut Vec<String>) -> Result<Option<SyndicsConfig>, ConfigError> {
+    let orders = options.flag("order_masters", false)?;
+    let patterns = options.texts("syndics")?;
+    if patterns.len() > MAX_PATTERNS {
+        return Err(options.wrong("syndics", "a list of at most 1000 patterns of minion ids"));
+    }
+    let wait = options.span("syndic_wait", 5)?;
+    let timeout = options.seconds("timeout", 5)?;
+    let lacks = match (orders, patterns.is_empty(), options.flag("salt_listener", false)?) {
+        (false, true, _) => return Ok(None),
+        (true, false, true) => {
+            let ids = patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+            return Ok(Some(SyndicsConfig { ids, timeout, wait }));
+        }
+        (true, true, _) => {
+            "order_masters has no effect without syndics: list the ids of the minions that may return for others, as in \
+             `syndics: [syndic1, 'dc*-syndic']`"
+        }
+        (false, false, _) => "syndics has no effect without `order_masters: true`",
+        (true, false, false) => "order_masters and syndics have no effect without `salt_listener: true`",
+    };
+    warnings.push(lacks.to_owned());
+    Ok(None)
 }

@@ -54,6 +54,34 @@ fn files_from_elsewhere_are_told_to_be_missing() {
 }
 
 #[test]
+fn syndics_speak_for_others_if_all_of_it_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |text: &str, ids: Option<&[&str]>, warning: &str| {
+        write(dir.path(), "master", text);
+        let config = load(dir.path()).unwrap();
+        let named =
+            config.jobs.syndics.map(|syndics| syndics.ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            named.as_deref(),
+            ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()).as_deref(),
+            "{text}"
+        );
+        let warned = config.warnings.join("\n");
+        assert!(if warning.is_empty() { warned.is_empty() } else { warned.contains(warning) }, "{text}: {warned}");
+    };
+    check("salt_listener: true\n", None, "");
+    check("salt_listener: true\norder_masters: false\n", None, "");
+    check("salt_listener: true\norder_masters: true\n", None, "`syndics: [syndic1");
+    check("salt_listener: true\norder_masters: true\nsyndics: []\n", None, "`syndics: [syndic1");
+    check("salt_listener: true\nsyndics: low\n", None, "`order_masters: true`");
+    check("order_masters: true\nsyndics: low\n", None, "`salt_listener: true`");
+    check("salt_listener: true\norder_masters: true\nsyndics: [low, 'dc*']\n", Some(&["low", "dc*"]), "");
+    check("salt_listener: true\norder_masters: true\nsyndics: low\n", Some(&["low"]), "");
+    write(dir.path(), "master", "syndics: {a: b}\n");
+    assert!(load(dir.path()).unwrap_err().to_string().contains("syndics"));
+}
+
+#[test]
 fn jobs_are_kept_for_seconds_or_hours_or_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let check = |text: &str, seconds: Option<u64>| {

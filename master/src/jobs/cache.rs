@@ -292,17 +292,7 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
         ["salt", "job", jid, "new"] => {
             // What is not a map cannot have been fired by the master, who alone fires these.
             let Ok(load) = msgpack::decode_map(&event.data) else { return Ok(()) };
-            let (fun, tgt) = (shown(load.at("fun")), shown(load.at("tgt")));
-            let args = params![jid, fun, tgt, &*event.data, signed(event.offset)];
-            let sql = "INSERT OR IGNORE INTO jobs (jid, fun, tgt, load, offset) VALUES (?1, ?2, ?3, ?4, ?5)";
-            let is_new = tx.prepare_cached(sql)?.execute(args)? > 0;
-            let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO recipients (jid, id) VALUES (?1, ?2)")?;
-            for id in load.at("minions").and_then(Value::as_list).unwrap_or_default() {
-                insert.execute(params![jid, id.as_str()])?;
-            }
-            if !is_new {
-                widen(tx, jid)?;
-            }
+            insert_job(tx, jid, &load, event)?;
         }
         ["salt", "job", jid, "publish"] => {
             let Ok(load) = msgpack::decode_map(&event.data) else { return Ok(()) };
@@ -316,10 +306,16 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
             let args = params![jid, signed(event.offset), signed(expires.unwrap_or(0))];
             tx.prepare_cached(sql)?.execute(args)?;
         }
-        ["halite", "job", jid, "nomatch", id] => {
-            let sql = "DELETE FROM recipients WHERE jid = ?1 AND id = ?2";
-            tx.prepare_cached(sql)?.execute(params![jid, id])?;
+        // More minions of a job; or a job that was published below a syndic, and not here.
+        ["halite", "job", jid, "syndic", syndic] => {
+            let Ok(load) = msgpack::decode_map(&event.data) else { return Ok(()) };
+            insert_job(tx, jid, &load, event)?;
+            let mut named = load.at("minions").and_then(Value::as_list).unwrap_or_default().iter();
+            if !named.any(|id| id.as_str() == Some(*syndic)) {
+                drop_recipient(tx, jid, syndic)?;
+            }
         }
+        ["halite", "job", jid, "nomatch", id] => drop_recipient(tx, jid, id)?,
         ["salt", "job", jid, "ret", id] => {
             let sql = "INSERT OR IGNORE INTO returns (jid, id, load) VALUES (?1, ?2, ?3)";
             tx.prepare_cached(sql)?.execute(params![jid, id, &*event.data])?;
@@ -327,6 +323,24 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
         _ => {}
     }
     Ok(())
+}
+
+/// Takes in a job, unless it is there, and whom it is for.
+fn insert_job(tx: &rusqlite::Transaction<'_>, jid: &str, load: &Map, event: &Event) -> rusqlite::Result<()> {
+    let (fun, tgt) = (shown(load.at("fun")), shown(load.at("tgt")));
+    let args = params![jid, fun, tgt, &*event.data, signed(event.offset)];
+    let sql = "INSERT OR IGNORE INTO jobs (jid, fun, tgt, load, offset) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let is_new = tx.prepare_cached(sql)?.execute(args)? > 0;
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO recipients (jid, id) VALUES (?1, ?2)")?;
+    for id in load.at("minions").and_then(Value::as_list).unwrap_or_default() {
+        insert.execute(params![jid, id.as_str()])?;
+    }
+    // A syndic's minions belong to a job without being a further part of it.
+    if is_new || !event.tag.as_str().ends_with("/new") { Ok(()) } else { widen(tx, jid) }
+}
+
+fn drop_recipient(tx: &rusqlite::Transaction<'_>, jid: &str, id: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM recipients WHERE jid = ?1 AND id = ?2")?.execute(params![jid, id]).map(drop)
 }
 
 /// What a job's `new` event says of its publication.
@@ -382,6 +396,9 @@ fn describe(jid: &str, load: &[u8]) -> Map {
         "User" => field("user"),
         "StartTime" => Jid::parse(jid).map(|jid| jid.start_time()).unwrap_or_default(),
     };
+    if let Some(syndic) = load.at("syndic") {
+        job.set("Syndic", syndic.clone());
+    }
     if let Some(metadata) = load.at("metadata") {
         job.set("Metadata", metadata.clone());
     }

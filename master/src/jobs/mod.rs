@@ -16,15 +16,16 @@ mod task;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use proto::ids::{Jid, MinionId};
 use proto::map;
 use proto::message::Publish;
 use proto::msgpack;
+use proto::salt::publish::Syndics;
 use proto::tag::Tag;
 use proto::target::nodegroup::Nodegroups;
 use proto::target::{BadTarget, Target, TgtType};
@@ -35,11 +36,10 @@ use crate::bus::{Batch, Bus, CommitError};
 use crate::command::{CommandError, JobsQuery, PublishRequest, Published, TargetText};
 use crate::keys::Keys;
 use crate::pillar::Pillars;
-use crate::salt::SaltJob;
+use crate::salt::{SaltJob, SyndicsConfig};
 use crate::sessions::Registry;
 
 use announced::Announced;
-use earlier::Earlier;
 use recipients::Recipients;
 use state::Told;
 
@@ -53,6 +53,8 @@ pub use task::JobsTask;
 const REQUESTS: usize = 1024;
 /// The largest publication: it is sent to every recipient.
 const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
+/// What tells a syndic how many seconds it may take.
+const TO: &str = "to";
 /// How long a listing waits until the job cache has seen all that was logged before it was asked.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -74,6 +76,8 @@ pub struct JobsConfig {
     pub jid_events: bool,
     /// The groups that targets may name (`nodegroups`).
     pub nodegroups: Nodegroups,
+    /// Who may have more minions for a job (`order_masters`, `syndics`); nobody by default.
+    pub syndics: Option<SyndicsConfig>,
 }
 
 /// The handle: cheap to clone.
@@ -90,6 +94,9 @@ struct Parts {
     keys: Keys,
     registry: Registry,
     nodegroups: ArcSwap<Nodegroups>,
+    syndics: ArcSwapOption<SyndicsConfig>,
+    /// Who has named minions for others and none of its own id: nobody waits for it, unless it names that.
+    relays: Mutex<HashSet<MinionId>>,
     /// What minions were told of their pillars, once it is there: targets look at it.
     pillars: OnceLock<Pillars>,
 }
@@ -100,7 +107,9 @@ impl Jobs {
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (task, projected) = JobsTask::open(&config, bus.clone(), inbox)?;
         let nodegroups = ArcSwap::from_pointee(config.nodegroups.clone());
-        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, pillars: OnceLock::new() });
+        let syndics = ArcSwapOption::from_pointee(config.syndics.clone());
+        let (relays, pillars) = (Mutex::default(), OnceLock::new());
+        let parts = Arc::new(Parts { config, bus, keys, registry, nodegroups, syndics, relays, pillars });
         Ok((Jobs { requests, projected, parts }, task))
     }
 
@@ -132,6 +141,16 @@ impl Jobs {
         self.parts.nodegroups.store(Arc::new(nodegroups));
     }
 
+    /// Returns who speaks for others, if anybody does.
+    pub fn syndics(&self) -> Option<Arc<SyndicsConfig>> {
+        self.parts.syndics.load_full()
+    }
+
+    /// Lets others speak for others from now on.
+    pub fn set_syndics(&self, syndics: Option<SyndicsConfig>) {
+        self.parts.syndics.store(syndics.map(Arc::new));
+    }
+
     /// Publishes a job in somebody's name.
     pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
@@ -140,35 +159,15 @@ impl Jobs {
             return self.publish_again(user, jid, &request, &earlier).await;
         }
         request.target = self.expanded(request.target)?;
-        let recipients = self.recipients(&request.target).await?;
-        if recipients.minions.is_empty() {
+        let (recipients, syndics) = self.addressed(&request.target).await?;
+        if recipients.minions.is_empty() && syndics.is_none() {
             return Err(CommandError::NoMatch);
         }
         let jid = match request.jid.clone() {
             Some(jid) => jid,
             None => self.allocate().await?,
         };
-        self.announce(user, jid, &request, recipients).await
-    }
-
-    /// Publishes under a jid that is taken, by this process or an earlier one. The same again changes nothing: exactly once.
-    /// The same for others is the next part of a batch, which Salt 3008 runs as one job: they get it too.
-    async fn publish_again(
-        &self,
-        user: &str,
-        jid: Jid,
-        request: &PublishRequest,
-        earlier: &Earlier,
-    ) -> Result<Published, CommandError> {
-        if !earlier.may_widen(request) {
-            return Ok(Published::before(jid));
-        }
-        let mut recipients = self.recipients(&request.target).await?;
-        recipients.minions.retain(|id| !earlier.minions.contains(id));
-        if recipients.minions.is_empty() {
-            return Ok(Published::before(jid));
-        }
-        self.announce(user, jid, request, recipients).await
+        self.announce(user, jid, &request, (recipients, syndics)).await
     }
 
     /// Logs a job, makes it live and sends it out.
@@ -177,10 +176,10 @@ impl Jobs {
         user: &str,
         jid: Jid,
         request: &PublishRequest,
-        recipients: Recipients,
+        (recipients, syndics): (Recipients, Option<Arc<SyndicsConfig>>),
     ) -> Result<Published, CommandError> {
         let Recipients { minions, missing, perhaps } = recipients;
-        let load = publication(user, &jid, request);
+        let load = publication(user, &jid, request, syndics.as_deref());
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
@@ -197,24 +196,42 @@ impl Jobs {
         let told = Told { minions: minions.iter().cloned().collect(), missed, ..Told::default() };
         self.ask(|answer| task::JobsInput::Insert { publish: Arc::clone(&publish), told, answer }).await?;
         self.parts.registry.deliver(&native, &Bytes::from(publish.encode()));
-        let exposed = self.publish_salt(publish, salt, perhaps).await;
-        Ok(Published { jid, minions, missing, down, offset, exposed })
+        let hear = if syndics.is_some() { Syndics::Hear } else { Syndics::No };
+        let exposed = self.publish_salt(SaltJob { publish, minions: salt, syndics: hear }, perhaps).await;
+        let syndic_wait = syndics.map(|syndics| syndics.wait);
+        Ok(Published { jid, minions, missing, down, offset, exposed, syndic_wait })
     }
 
-    /// Sends a job out on the Salt wire if a Salt minion can match it: one of its recipients, or one that has told nothing
-    /// of itself and that the target may mean. Returns those for whom alone its arguments crossed that wire.
-    async fn publish_salt(&self, publish: Arc<Publish>, salt: Vec<MinionId>, perhaps: Vec<MinionId>) -> Vec<MinionId> {
-        if !salt.is_empty() {
-            self.parts.registry.publish_salt(SaltJob { publish, minions: salt }).await;
+    /// Returns how syndics are told of a job, if it may be for minions of theirs: a list of ids that all have a key here is
+    /// not.
+    fn syndics_for(&self, target: &TargetText, missing: &[String]) -> Option<Arc<SyndicsConfig>> {
+        let config = self.syndics()?;
+        let is_listed = TgtType::parse(&target.tgt_type) == Ok(TgtType::List);
+        if is_listed && missing.is_empty() {
+            return None;
+        }
+        let keys = &self.parts.keys;
+        let is_there = keys.accepted_ids().iter().any(|id| config.names(id) && keys.is_salt(id));
+        is_there.then_some(config)
+    }
+
+    /// Sends a job out on the Salt wire if somebody there can match it: one of its recipients, a minion of a syndic, or a
+    /// Salt minion that has told nothing of itself and that the target may mean. Returns those for whom alone its arguments
+    /// crossed that wire.
+    async fn publish_salt(&self, job: SaltJob, perhaps: Vec<MinionId>) -> Vec<MinionId> {
+        if !job.minions.is_empty() || job.syndics == Syndics::Hear {
+            self.parts.registry.publish_salt(job).await;
             return Vec::new();
         }
+        let publish = job.publish;
         let perhaps: Vec<MinionId> = perhaps.into_iter().filter(|id| self.parts.keys.is_salt(id)).collect();
         if perhaps.is_empty() {
             return Vec::new();
         }
         let has_arguments = publish.load.at("arg").is_some_and(Value::is_truthy);
         let jid = publish.jid.clone();
-        let went_out = self.parts.registry.publish_salt(SaltJob { publish, minions: perhaps.clone() }).await;
+        let went_out =
+            self.parts.registry.publish_salt(SaltJob { publish, minions: perhaps.clone(), syndics: Syndics::No }).await;
         if !went_out || !has_arguments {
             return Vec::new();
         }
@@ -228,6 +245,28 @@ impl Jobs {
         let done = tokio::task::spawn_blocking(move || compact(&path, oldest)).await;
         let done = done.map_err(|_| CommandError::Busy("the master is stopping; ask again in a moment".into()))?;
         done.map_err(|error| CommandError::Internal(format!("failed to {:#}", anyhow::Error::from(error))))
+    }
+
+    /// Tells whether there is a job with this jid.
+    pub async fn knows(&self, jid: &Jid) -> Result<bool, CommandError> {
+        let jid = jid.clone();
+        self.ask(|answer| task::JobsInput::Knows { jid, answer }).await
+    }
+
+    /// Adds the minions that a syndic has named to those that a job is for.
+    pub async fn extend(&self, jid: &Jid, syndic: &MinionId, minions: Vec<MinionId>) {
+        if minions.contains(syndic) {
+            self.relays().remove(syndic);
+        } else {
+            self.relays().insert(syndic.clone());
+        }
+        let input = task::JobsInput::Extend { jid: jid.clone(), syndic: syndic.clone(), minions };
+        // A closed channel means that the master is stopping; the next one reads it in the log.
+        let _ = self.requests.send(input).await;
+    }
+
+    fn relays(&self) -> MutexGuard<'_, HashSet<MinionId>> {
+        self.parts.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a jid that no other job has.
@@ -420,7 +459,7 @@ fn invalid(error: &BadTarget) -> CommandError {
 }
 
 /// The fields of a publication in Salt's order (salt-wire.md §4.2).
-fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
+fn publication(user: &str, jid: &Jid, request: &PublishRequest, syndics: Option<&SyndicsConfig>) -> Map {
     let mut load = map! {
         "fun" => request.fun.clone(),
         "arg" => request.arg.clone(),
@@ -437,6 +476,11 @@ fn publication(user: &str, jid: &Jid, request: &PublishRequest) -> Map {
         load.set("metadata", metadata.clone());
     }
     load.extend(request.options.clone());
+    match syndics {
+        Some(syndics) if load.at(TO).is_none() => load.set(TO, syndics.timeout.as_secs()),
+        Some(_) => {}
+        None => drop(load.take(TO)),
+    }
     load
 }
 

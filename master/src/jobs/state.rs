@@ -12,6 +12,8 @@ use super::earlier::{self, Earlier};
 /// How many jobs are kept in memory. A job leaves when it can neither be caught up nor be returned any more soon; the
 /// oldest go first when an operator publishes faster than that. What left memory is judged from the job cache.
 pub(super) const MAX_LIVE_JOBS: usize = 10_000;
+/// How many minions a job waits for at most when syndics name more. What the others return is taken all the same.
+const MAX_NAMED: usize = 100_000;
 /// How long a job stays in memory after it has expired, so that late returns are judged without the disk.
 pub(super) const KEEP_AFTER_EXPIRY_MS: u64 = 3_600_000;
 
@@ -73,6 +75,19 @@ pub enum Membership {
     Itself,
     /// The master: on the native wire nobody else gets the job.
     Recipient,
+    /// The master below a syndic: who it is for is told on the way, sooner or later than what they return.
+    Syndic,
+}
+
+impl Membership {
+    /// Judges the return of somebody who was not among the recipients.
+    pub(super) fn verdict(self, jid: Jid) -> Verdict {
+        match self {
+            Membership::Itself => Verdict::Unexpected(jid),
+            Membership::Recipient => Verdict::Refuse,
+            Membership::Syndic => Verdict::Accept(jid),
+        }
+    }
 }
 
 /// What memory knows of a return.
@@ -159,13 +174,11 @@ impl JobsState {
             return Known::Live(Verdict::Duplicate);
         }
         if !job.outstanding.remove(id) {
-            return Known::Live(match membership {
-                Membership::Itself => {
-                    job.returned.insert(id.clone());
-                    Verdict::Unexpected(jid.clone())
-                }
-                Membership::Recipient => Verdict::Refuse,
-            });
+            let verdict = membership.verdict(jid.clone());
+            if verdict != Verdict::Refuse {
+                job.returned.insert(id.clone());
+            }
+            return Known::Live(verdict);
         }
         job.returned.insert(id.clone());
         let serial = job.publish.serial;
@@ -191,6 +204,21 @@ impl JobsState {
         {
             job.outstanding.insert(id.clone());
             self.owed.entry(id.clone()).or_default().insert((job.publish.serial, jid.clone()));
+        }
+    }
+
+    /// Adds the minions that a syndic has named to those that a job is for. The syndic runs nothing itself: unless it names
+    /// its own id, which a minion beside it may have, nobody waits for it.
+    pub(super) fn extend(&mut self, jid: &Jid, syndic: &MinionId, minions: Vec<MinionId>) {
+        let Some(job) = self.live.get_mut(jid) else { return };
+        let names_itself = minions.contains(syndic);
+        let serial = job.publish.serial;
+        let room = MAX_NAMED.saturating_sub(job.outstanding.len());
+        let fresh: Vec<MinionId> = minions.into_iter().filter(|id| !job.returned.contains(id)).take(room).collect();
+        // They have no session here, so nobody comes and asks for what they owe.
+        job.outstanding.extend(fresh);
+        if !names_itself && job.outstanding.remove(syndic) {
+            self.settle(syndic, serial, jid);
         }
     }
 
@@ -296,6 +324,31 @@ mod tests {
         assert_eq!(state.admit(&id("c"), &jid, Membership::Itself), Known::Live(Verdict::Duplicate));
         state.take_back(&id("c"), &jid);
         assert_eq!(state.admit(&id("c"), &jid, Membership::Itself), Known::Live(Verdict::Accept(jid)));
+    }
+
+    #[test]
+    fn a_syndic_adds_its_minions_and_is_not_waited_for_itself() {
+        let mut state = JobsState::default();
+        let jid = job(&mut state, 1, &["a", "low"]);
+        let owing = |state: &JobsState| {
+            let mut ids: Vec<_> = state.active(0).flat_map(|job| job.owing(0)).map(ToString::to_string).collect();
+            ids.sort();
+            ids.join(" ")
+        };
+        let accepted = Known::Live(Verdict::Accept(jid.clone()));
+        assert_eq!(state.admit(&id("early"), &jid, Membership::Syndic), accepted, "it is not marked");
+        state.extend(&jid, &id("low"), ["early", "b"].map(id).into());
+        assert_eq!(owing(&state), "a b");
+        assert!(state.since(&id("low"), 0).is_empty());
+        state.extend(&jid, &id("low"), ["low"].map(id).into());
+        assert_eq!(owing(&state), "a b low", "the minion beside the syndic");
+        assert_eq!(state.admit(&id("b"), &jid, Membership::Syndic), accepted);
+        assert_eq!(state.admit(&id("b"), &jid, Membership::Syndic), Known::Live(Verdict::Duplicate));
+        state.extend(&Jid::at(5), &id("low"), vec![id("b")]);
+        state.extend(&jid, &id("low"), (0..=MAX_NAMED).map(|number| id(&format!("w{number}"))).collect());
+        assert_eq!(state.active(0).flat_map(|job| job.owing(0)).count(), MAX_NAMED - 1, "without the syndic");
+        state.forget(&jid);
+        assert!(state.owed.is_empty() && state.order.is_empty());
     }
 
     #[test]

@@ -33,6 +33,7 @@ impl Stepped {
             jid_events: false,
             keep: None,
             nodegroups: proto::target::nodegroup::Nodegroups::default(),
+            syndics: None,
         };
         let (_, inbox) = mpsc::channel(1);
         let (task, _) = JobsTask::open(&config, bus.clone(), inbox)?;

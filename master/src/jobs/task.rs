@@ -27,6 +27,7 @@ pub(super) enum JobsInput {
     Admit { id: MinionId, jid: String, membership: Membership, now_us: i64, answer: oneshot::Sender<Verdict> },
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
     Earlier { jid: Jid, answer: oneshot::Sender<Option<Earlier>> },
+    Extend { jid: Jid, syndic: MinionId, minions: Vec<MinionId> },
     Insert { publish: Arc<Publish>, told: Told, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
     Logged { id: MinionId, jid: Jid },
@@ -108,6 +109,7 @@ impl JobsTask {
             }
             JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
             JobsInput::Earlier { jid, answer } => gone(answer.send(self.earlier(&jid))),
+            JobsInput::Extend { jid, syndic, minions } => self.state.extend(&jid, &syndic, minions),
             JobsInput::Insert { publish, told, answer } => {
                 self.insert(publish, told);
                 gone(answer.send(()));
@@ -165,8 +167,7 @@ impl JobsTask {
             Known::Unknown => match self.cache.judge(id, &jid) {
                 Ok(Cached::Owed | Cached::NoJob) => Verdict::Accept(jid),
                 Ok(Cached::Returned) => Verdict::Duplicate,
-                Ok(Cached::Foreign) if membership == Membership::Itself => Verdict::Unexpected(jid),
-                Ok(Cached::Foreign) => Verdict::Refuse,
+                Ok(Cached::Foreign) => membership.verdict(jid),
                 Err(error) => {
                     tracing::error!(%jid, minion_id = %id, error = &error as &dyn std::error::Error, "return cannot be judged");
                     Verdict::Accept(jid)

@@ -363,6 +363,11 @@ impl Keys {
         self.view.ids()
     }
 
+    /// Tells whether a key of this id was accepted or rejected: strangers' pending keys change nothing.
+    pub fn has_decided(&self, id: &MinionId) -> bool {
+        self.view.has_decided(id)
+    }
+
     /// Tells whether an id is accepted with an RSA key: it speaks Salt's wire.
     pub fn is_salt(&self, id: &MinionId) -> bool {
         self.view.is_salt(id)

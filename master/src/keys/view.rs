@@ -1,6 +1,6 @@
-//! The accepted keys, for everybody to look at without asking the task.
+//! The keys that were decided on, for everybody to look at without asking the task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use proto::ids::MinionId;
@@ -8,7 +8,7 @@ use proto::keys::PublicKey;
 
 use super::{KeyChange, KeyState};
 
-/// The accepted keys by id and by key. The lock is held for a look or a change, never across a wait.
+/// The accepted keys by id and by key, and whose key was rejected. The lock is held for a look or a change, never across a wait.
 #[derive(Debug, Default)]
 pub(super) struct View {
     inner: RwLock<Inner>,
@@ -18,6 +18,7 @@ pub(super) struct View {
 struct Inner {
     by_id: BTreeMap<MinionId, PublicKey>,
     by_key: HashMap<[u8; 32], Vec<MinionId>>,
+    rejected: HashSet<MinionId>,
     /// Made when asked for, forgotten at each change.
     ids: Option<Arc<[MinionId]>>,
 }
@@ -33,6 +34,12 @@ impl View {
                 inner.remove(&change.id);
                 inner.insert(&change.id, &change.key);
             }
+            if change.from == Some(KeyState::Rejected) {
+                inner.rejected.remove(&change.id);
+            }
+            if change.to == Some(KeyState::Rejected) {
+                inner.rejected.insert(change.id.clone());
+            }
         }
     }
 
@@ -43,6 +50,11 @@ impl View {
 
     pub(super) fn key_of(&self, id: &MinionId) -> Option<PublicKey> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    pub(super) fn has_decided(&self, id: &MinionId) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.by_id.contains_key(id) || inner.rejected.contains(id)
     }
 
     pub(super) fn is_salt(&self, id: &MinionId) -> bool {

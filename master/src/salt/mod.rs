@@ -11,7 +11,8 @@
 //!
 //! Reading order: [`Salt`] (the handle: what every connection's task has), `peer.rs` (one task for each connection of
 //! the request port), `auth.rs`, `requests.rs` (the closed list of what a minion may ask, and who answers), `clear.rs`,
-//! `publisher.rs` (what goes out, and who hears it). `secrets.rs` holds the shared key and the session keys, `state.rs`
+//! `returns.rs`, `events.rs` and `syndics.rs` (what minions bring, for themselves or for others), `publisher.rs` (what goes
+//! out, and who hears it). `secrets.rs` holds the shared key and the session keys, `state.rs`
 //! decides when they are replaced, `pool.rs` shares the processors out, `task.rs` is the loop.
 //!
 //! What a Salt peer says of itself is believed only when its session key opens it and its RSA key has made its token.
@@ -33,6 +34,7 @@ mod returns;
 mod secrets;
 mod state;
 mod subscriber;
+mod syndics;
 mod task;
 pub mod tools;
 mod vouch;
@@ -55,6 +57,7 @@ use crate::sessions::Registry;
 pub use config::SaltConfig;
 pub use disk::FileError;
 pub use publisher::SaltJob;
+pub use syndics::SyndicsConfig;
 pub use task::SaltTask;
 pub use vouch::PubKeySignature;
 
@@ -63,6 +66,7 @@ use peers::Peers;
 use pool::Pool;
 use publisher::Subscribers;
 use secrets::Secrets;
+use syndics::Marked;
 use tools::commands::ClearCommands;
 
 /// How many publications wait to be sealed; each takes less than a millisecond. When it is full, publishers wait.
@@ -126,6 +130,7 @@ struct Inner {
     pool: Pool,
     subscribers: Subscribers,
     denied: events::Denied,
+    marked: Marked,
 }
 
 impl Salt {
@@ -154,6 +159,7 @@ impl Salt {
             pool: Pool::default(),
             subscribers: Subscribers::default(),
             denied: events::Denied::default(),
+            marked: Marked::default(),
         };
         let salt = Salt { inner: Arc::new(inner) };
         Ok((salt.clone(), SaltTask::new(salt, publications)))

@@ -26,6 +26,8 @@ pub struct SaltJob {
     pub publish: Arc<Publish>,
     /// The Salt minions that it is for.
     pub minions: Vec<MinionId>,
+    /// Whether it may be for minions of syndics.
+    pub syndics: publish::Syndics,
 }
 
 struct Subscriber {
@@ -123,7 +125,7 @@ impl Salt {
         let Some(payload) = sealed.await.flatten().map(Bytes::from) else { return };
         let tgt_type = job.publish.load.text("tgt_type").unwrap_or("glob");
         let heard = if self.inner.config.filtering {
-            let topics = publish::topics(tgt_type, &job.minions);
+            let topics = publish::topics(tgt_type, &job.minions, job.syndics);
             topics.into_iter().map(|topic| self.inner.subscribers.send(vec![topic.into(), payload.clone()])).sum()
         } else {
             self.inner.subscribers.send(vec![payload])

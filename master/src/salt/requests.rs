@@ -29,6 +29,9 @@ pub(super) enum Unanswered {
     /// An earlier copy of a return is on its way into the log, and may still fail.
     #[error("take a return whose first copy is on its way into the log")]
     Undecided,
+    /// It is a syndic's, and the configuration does not name it; the log has said so.
+    #[error("take the returns of a syndic that the configuration does not name")]
+    Refused,
     /// The master is stopping.
     #[error("answer a Salt minion: the master is stopping")]
     Stopping,
@@ -50,6 +53,7 @@ impl Salt {
         let reply = match Command::decode(&asked.request) {
             Ok(command) => match self.command(&asked, command).await {
                 Ok(reply) => reply,
+                Err(Unanswered::Refused) => return None,
                 Err(error) => {
                     tracing::warn!(minion_id = %id, error = &error as &dyn std::error::Error, "a request gets no reply");
                     return None;
@@ -75,10 +79,7 @@ impl Salt {
             Command::Pillar(load) => return self.pillar(request, &load).await.map(Reply::Pillar),
             Command::Return(load) => return self.once(asked, self.ret(&request.id, load)).await,
             Command::RevokeAuth { .. } => self.revoke_auth(request).await,
-            Command::SyndicReturn(_) => {
-                tracing::warn!(minion_id = %request.id, "syndics are not supported; its returns are not taken");
-                Value::Null
-            }
+            Command::SyndicReturn(entries) => return self.once(asked, self.syndic_return(&request.id, entries)).await,
             // A job that comes twice is published once.
             Command::Publish(..) if request.nonce.is_some_and(|nonce| asked.minion.has_done(&nonce)) => empty(),
             published @ Command::Publish(..) => {

@@ -29,6 +29,7 @@ use crate::sessions::{self, SessionParts};
 mod attacks;
 mod damage;
 mod minions;
+mod syndics;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,16 +71,6 @@ impl Master {
         let (keys, task) = Keys::open(KeysConfig::new(&pki_dir)).unwrap();
         tokio::spawn(task.run(stops));
         let registry = Registry::default();
-        let jobs_config = JobsConfig {
-            path: dir.path().join("jobs.db"),
-            ttl: PATIENCE,
-            jid_events: true,
-            keep: None,
-            nodegroups: Default::default(),
-        };
-        let (jobs, task) = Jobs::open(jobs_config, bus.clone(), keys.clone(), registry.clone()).unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(task.run(stop.clone()));
         let listen = |socket| {
             let mut config = ListenerConfig::new(socket, None);
             config.null = NullPolicy::Allow;
@@ -87,6 +78,19 @@ impl Master {
             Listener::bind("127.0.0.1:0".parse().unwrap(), config).unwrap()
         };
         let (requests, publications) = (listen(SocketType::Router), listen(SocketType::Pub));
+        let mut config = config(dir.path(), publications.local_addr().port());
+        change(&mut config);
+        let jobs_config = JobsConfig {
+            path: dir.path().join("jobs.db"),
+            ttl: PATIENCE,
+            jid_events: true,
+            keep: None,
+            nodegroups: Default::default(),
+            syndics: None,
+        };
+        let (jobs, task) = Jobs::open(jobs_config, bus.clone(), keys.clone(), registry.clone()).unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(task.run(stop.clone()));
         let key = keys.master_pair().public;
         let hello = HelloReply { version: 1, master_id: "test".into(), key, software: "t".into(), rsa: None };
         let door = door(&dir, &bus, &keys, &jobs, &registry);
@@ -101,8 +105,6 @@ impl Master {
             door,
             hello: Arc::new(hello),
         };
-        let mut config = config(dir.path(), publications.local_addr().port());
-        change(&mut config);
         let (salt, task) = Salt::open(config, parts.clone()).unwrap();
         tokio::spawn(task.run(stop.clone()));
         let addrs = (requests.local_addr().to_string(), publications.local_addr().to_string());

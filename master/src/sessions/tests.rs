@@ -55,6 +55,7 @@ impl Master {
             keep: None,
             jid_events: true,
             nodegroups: Default::default(),
+            syndics: None,
         };
         let (jobs, task) = Jobs::open(config, bus.clone(), keys.clone(), registry.clone()).unwrap();
         let stop = CancellationToken::new();

@@ -85,6 +85,8 @@ pub struct PublishCommand {
     pub ret: String,
     /// The jid that the caller has chosen.
     pub jid: Option<String>,
+    /// How many seconds a syndic may take to pass it on; sent where `order_masters` is on.
+    pub to: Option<u64>,
     /// The user that the caller says it is.
     pub user: Option<String>,
     /// Options: `delimiter`, `metadata`…
@@ -185,6 +187,7 @@ fn publish(mut load: Map) -> Option<Box<PublishCommand>> {
         tgt_type: text(&load, "tgt_type").unwrap_or_else(|| "glob".to_owned()),
         ret: text(&load, "ret").unwrap_or_default(),
         jid: text(&load, "jid"),
+        to: load.at("to").and_then(Value::as_u64),
         user: text(&load, "user"),
         tgt: load.take("tgt")?,
         fun: load.take("fun")?,

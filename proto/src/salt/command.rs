@@ -195,7 +195,7 @@ pub enum Command {
         /// The level of compression, if any is wanted.
         gzip: Option<u64>,
     },
-    /// `_syndic_return`: the returns of a syndic's minions.
+    /// `_syndic_return`: the returns of a syndic's minions, an entry for each job ([`super::syndic`]).
     SyndicReturn(Vec<Map>),
 }
 
@@ -369,7 +369,7 @@ impl Load<'_> {
             "_serve_file" => {
                 Command::ServeFile { file: self.file()?, loc: self.number("loc")?, gzip: self.number("gzip").ok() }
             }
-            "_syndic_return" => self.syndic_return()?,
+            "_syndic_return" => self.syndic_return(),
             "minion_pub" => self.whole(&["fun", "tgt"], |load| Command::Publish(Waits::No, load))?,
             "minion_publish" => self.whole(&["fun", "tgt"], |load| Command::Publish(Waits::Yes, load))?,
             "minion_runner" => self.whole(&["fun"], Command::Runner)?,
@@ -397,11 +397,13 @@ impl Load<'_> {
         })
     }
 
-    fn syndic_return(&self) -> Result<Command, BadCommand> {
-        const BAD: BadCommand = BadCommand::Field("load");
-        let returns = self.0.at("load").and_then(Value::as_list).ok_or(BAD)?;
-        let one = |value: &Value| value.as_map().cloned().ok_or(BAD);
-        Ok(Command::SyndicReturn(returns.iter().map(one).collect::<Result<_, _>>()?))
+    /// What is no map has no place among the entries, and one damaged entry takes no other with it.
+    fn syndic_return(&self) -> Command {
+        Command::SyndicReturn(match self.0.at("load") {
+            Some(Value::List(entries)) => entries.iter().filter_map(Value::as_map).cloned().collect(),
+            // An old syndic sends one job at a time, and what was published as its `load`.
+            _ => vec![self.0.clone()],
+        })
     }
 
     fn whole(&self, needs: &[&'static str], make: fn(Map) -> Command) -> Result<Command, BadCommand> {

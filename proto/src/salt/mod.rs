@@ -4,7 +4,8 @@
 //!
 //! Reading order: [`msgpack`] (two dialects of one encoding), [`rsa`] and [`crypticle`] (the primitives, named nowhere
 //! else), [`envelope`] (what arrives on the request port, and the bare answers), [`auth`] (`_auth`, both halves),
-//! [`request`] and [`command`] (what a minion asks under its session key), [`pillar`] (its one special reply),
+//! [`request`] and [`command`] (what a minion asks under its session key), [`pillar`] (its one special reply), [`syndic`]
+//! (what a syndic says for others),
 //! [`publish`] (what the master publishes under the shared key), [`clear`] (commands of local clients), [`event`] and
 //! [`ipc`] (the local event bus), [`upgrade`] (what these RSA keys say on the native wire).
 //!
@@ -22,6 +23,7 @@ pub mod pillar;
 pub mod publish;
 pub mod request;
 pub mod rsa;
+pub mod syndic;
 pub mod upgrade;
 
 use std::fmt;

@@ -22,12 +22,24 @@ pub fn topic(id: &MinionId) -> String {
 }
 
 /// Returns the topics under which a publication goes out where `zmq_filtering` is on: one for each minion if its target
-/// names ids (`glob`, `pcre`, `list`), else one for all.
-pub fn topics(tgt_type: &str, minions: &[MinionId]) -> Vec<String> {
+/// names ids (`glob`, `pcre`, `list`), and that of syndics if they are to hear it; else one for all, which syndics hear too.
+pub fn topics(tgt_type: &str, minions: &[MinionId], syndics: Syndics) -> Vec<String> {
     match tgt_type {
-        "glob" | "pcre" | "list" => minions.iter().map(topic).collect(),
+        "glob" | "pcre" | "list" => {
+            let syndics = (syndics == Syndics::Hear).then(|| SYNDIC.to_owned());
+            minions.iter().map(topic).chain(syndics).collect()
+        }
         _ => vec![BROADCAST.to_owned()],
     }
+}
+
+/// Whether a publication may be for minions of syndics (`order_masters`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Syndics {
+    /// It may.
+    Hear,
+    /// It is for this master's own minions.
+    No,
 }
 
 /// Encodes a publication: the payload frame. The serial must be larger than any before under this key. With a master's

@@ -57,7 +57,12 @@ fn topics_are_salts() {
             _ => vec![id("web1")],
         };
         let recorded: Vec<&str> = items(&vector["messages"]).iter().map(|message| text(&message[0], "topic")).collect();
-        assert_eq!(publish::topics(text(load, "tgt_type"), &minions), recorded);
+        let topics = |syndics| publish::topics(text(load, "tgt_type"), &minions, syndics);
+        assert_eq!(topics(publish::Syndics::No), recorded);
+        // Syndics hear what goes to all, so it does not go to them once more.
+        let more = if recorded == [BROADCAST] { None } else { Some(SYNDIC) };
+        let recorded: Vec<&str> = recorded.into_iter().chain(more).collect();
+        assert_eq!(topics(publish::Syndics::Hear), recorded);
     }
     for (minion, topic) in file("disk")["topic_sha1"].as_object().unwrap() {
         assert_eq!(publish::topic(&id(minion)), topic.as_str().unwrap());

@@ -277,6 +277,12 @@ fn each_command_comes_back() {
     round(&Command::RevokeAuth { preserve_minion_cache: true });
     round(&Command::ServeFile { file: file(), loc: 7, gzip: Some(9) });
     round(&Command::SyndicReturn(vec![map! { "jid" => "x" }]));
+    let odd =
+        ask(map! { "cmd" => "_syndic_return", "load" => vec![Value::Null, map! { "jid" => "x" }.into()] }).unwrap();
+    assert_eq!(Command::decode(&odd), Ok(Command::SyndicReturn(vec![map! { "jid" => "x" }])));
+    let old = ask(map! { "cmd" => "_syndic_return", "jid" => "x", "load" => map! { "fun" => "y" } }).unwrap();
+    let Ok(Command::SyndicReturn(entries)) = Command::decode(&old) else { panic!() };
+    assert_eq!((entries.len(), entries[0].text("jid")), (1, Some("x")), "one job, with what was published");
     round(&Command::FileReceive { path: vec!["a".into()], size: 3, loc: 0, data: vec![0xff, 0] });
     for (name, wrap) in [("minion_pub", Waits::No), ("minion_publish", Waits::Yes)] {
         let load = map! { "cmd" => name, "fun" => "test.ping", "tgt" => "*" };

@@ -1,4 +1,4 @@
-//! A real Salt master, with a minion of ours.
+//! A real Salt master, with a minion of ours, or with one of Salt's and a syndic below a master of ours.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -79,6 +79,29 @@ impl SaltMaster {
         // A new one has a new log.
         let _ = std::fs::remove_file(folder.join("log"));
         SaltsMinion { process: Group::start(command, &folder.join("log")), folder }
+    }
+
+    /// Starts a minion of Salt's below this master.
+    pub fn salts_minion(&self, id: &str) -> impl Drop + use<> {
+        let (publish, ret) = self.ports;
+        let config = format!(
+            "user: root\nid: {id}\nroot_dir: {}\nmaster: 127.0.0.1\nmaster_port: {ret}\npublish_port: {publish}\n\
+             acceptance_wait_time: 1\n",
+            self.path(id).join("root").display(),
+        );
+        self.write(&format!("{id}/minion"), config.as_bytes());
+        Group::start(self.release.daemon("salt-minion", &self.path(id)), &self.path(&format!("{id}/log")))
+    }
+
+    /// Starts Salt's syndic beside this master, whose configuration says where the master above is; returns the file that it
+    /// logs to. Its id, and the port on which that master publishes, stand in a minion's configuration.
+    pub fn syndic(&self, id: &str, publish_port: u16) -> (impl Drop + use<>, PathBuf) {
+        let root = self.path("root").display().to_string();
+        let config =
+            format!("user: root\nid: {id}\nroot_dir: {root}\npublish_port: {publish_port}\nacceptance_wait_time: 1\n");
+        self.write("etc/minion", config.as_bytes());
+        let log = self.path("syndic.log");
+        (Group::start(self.release.daemon("salt-syndic", &self.path("etc")), &log), log)
     }
 
     /// Runs `salt` with these arguments; its answer is one JSON document.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use super::*;
+use crate::bus::checkpoint::Pace;
 
 /// How many events are written, as 300 bytes each.
 const EVENTS: u64 = 1_500_000;
@@ -23,23 +24,42 @@ fn at(times: &[Duration], part: f64) -> f64 {
     times[place.min(times.len() - 1)].as_secs_f64() * 1e3
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commits_do_not_wait_for_checkpoints() {
-    if !is_wanted("commits_do_not_wait_for_checkpoints") {
-        return;
-    }
+/// Nothing is moved out of the WAL.
+const NO_CHECKPOINTS: Pace = Pace { bytes: usize::MAX, every: Duration::MAX, enough: i64::MAX };
+
+/// A segment of this size is never full.
+const ENDLESS: u64 = u64::MAX / 2;
+
+/// The rate that is asked for, in events/s.
+const RATE: u32 = 100_000;
+
+/// How many batches are on their way at a time, and the events of one.
+const SENDERS: u32 = 4;
+const EVENTS_OF_BATCH: u32 = 100;
+
+/// Commits this many events, at the rate that is asked for or as fast as they go; tells how long commits took.
+async fn commit_all(events: u64, segment_bytes: u64, pace: Pace, is_paced: bool) -> String {
     let folder = TempDir::new().unwrap();
-    let running = Running::start(BusConfig { segment_bytes: 64 << 20, ..config(&folder) });
+    let (bus, mut task) = Bus::open(BusConfig { segment_bytes, ..config(&folder) }).unwrap();
+    task.writer.pace = pace;
+    let running = Running::run(bus, task);
     let filling = NewEvent { data: vec![0x80; 270].into(), ..event("salt/beacon/web1/load/", 0) };
-    let batch = Batch { events: vec![filling; 100], mark: None };
+    let batch = Batch { events: vec![filling; EVENTS_OF_BATCH as usize], mark: None };
     let started = Instant::now();
-    let senders: Vec<_> = (0..4)
-        .map(|_| {
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
             let (bus, batch) = (running.bus.clone(), batch.clone());
+            let between = Duration::from_secs(1) * SENDERS * EVENTS_OF_BATCH / RATE;
+            let first = started + between * sender / SENDERS;
+            let mut clock = is_paced.then(|| tokio::time::interval_at(first.into(), between));
             tokio::spawn(async move {
                 let mut times = Vec::new();
-                for _ in 0..EVENTS / 400 {
-                    let begun = Instant::now();
+                for _ in 0..events / u64::from(SENDERS * EVENTS_OF_BATCH) {
+                    // From when it was due: what waits behind a slow commit is slow too.
+                    let begun = match &mut clock {
+                        Some(clock) => clock.tick().await.into_std(),
+                        None => Instant::now(),
+                    };
                     bus.commit(batch.clone()).await.unwrap();
                     times.push(begun.elapsed());
                 }
@@ -53,14 +73,30 @@ async fn commits_do_not_wait_for_checkpoints() {
     }
     times.sort_unstable();
     let (p50, p99, p999, max) = (at(&times, 0.5), at(&times, 0.99), at(&times, 0.999), at(&times, 1.0));
-    let rate = EVENTS as f64 / started.elapsed().as_secs_f64();
+    let rate = events as f64 / started.elapsed().as_secs_f64();
     let segments = running.bus.shared.segments.all().len();
-    let _ = writeln!(
-        std::io::stderr(),
-        "{rate:.0} events/s, commits p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} max {max:.1} ms, {segments} segments"
-    );
-    assert_eq!(running.bus.head(), EVENTS);
+    assert_eq!(running.bus.head(), events);
     running.stop().await;
+    format!(
+        "{rate:.0} events/s, commits p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} max {max:.1} ms, {segments} segments"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_do_not_wait_for_checkpoints() {
+    if !is_wanted("commits_do_not_wait_for_checkpoints") {
+        return;
+    }
+    let say = |what: &str, said: String| writeln!(std::io::stderr(), "{what}: {said}").unwrap();
+    for is_paced in [true, false] {
+        for _ in 0..3 {
+            say("with checkpoints", commit_all(EVENTS, ENDLESS, Pace::default(), is_paced).await);
+            say("without", commit_all(EVENTS, ENDLESS, NO_CHECKPOINTS, is_paced).await);
+        }
+    }
+    let shipped = BusConfig::new("").segment_bytes;
+    say("a minute of segments as shipped", commit_all(4 * EVENTS, shipped, Pace::default(), true).await);
+    say("small segments", commit_all(EVENTS, 64 << 20, Pace::default(), false).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

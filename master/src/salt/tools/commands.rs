@@ -84,6 +84,11 @@ impl ClearCommands {
         ClearCommands { parts, runs: Arc::new(Semaphore::new(MAX_RUNS)), refusals: Mutex::default() }
     }
 
+    /// Returns the files that tools read; none with `salt_files: false`.
+    pub fn files(&self) -> Option<&SaltFiles> {
+        self.parts.files.as_ref()
+    }
+
     /// Answers a command of a peer. `_auth` and `ping` are none of ours: they are answered with nothing.
     pub async fn answer(&self, addr: IpAddr, command: ClearCommand) -> ClearReply {
         match command {
@@ -163,8 +168,9 @@ impl ClearCommands {
     }
 
     async fn published(&self, caller: Caller, published: Published, mut load: Map) -> ClearReply {
+        let was_before = published.was_before();
         let Published { jid, mut minions, missing, .. } = published;
-        if minions.is_empty() {
+        if was_before {
             // The jid was the client's choice, and the job is there already: the request came twice.
             minions = self.recipients(caller, &jid).await;
         } else if let Some(files) = &self.parts.files {
@@ -286,6 +292,7 @@ fn load(caller: &Caller, command: &PublishCommand) -> Map {
 fn publish_request(command: PublishCommand) -> Result<PublishRequest, String> {
     let jid = command.jid.map(|jid| Jid::parse(&jid).map_err(|error| error.to_string())).transpose()?;
     let mut kwargs = command.kwargs;
+    let to = command.to.map(|to| ("to".into(), to.into()));
     let mut target = TargetText::new(command.tgt, Some(&command.tgt_type));
     target.delimiter = kwargs.text("delimiter").filter(|text| *text != proto::target::DELIMITER).map(str::to_owned);
     Ok(PublishRequest {
@@ -296,7 +303,7 @@ fn publish_request(command: PublishCommand) -> Result<PublishRequest, String> {
         jid,
         ttl: None,
         metadata: kwargs.take("metadata").filter(|metadata| !metadata.is_null()),
-        options: OPTIONS.iter().filter_map(|name| Some((Value::from(*name), kwargs.take(name)?))).collect(),
+        options: OPTIONS.iter().filter_map(|name| Some((Value::from(*name), kwargs.take(name)?))).chain(to).collect(),
     })
 }
 

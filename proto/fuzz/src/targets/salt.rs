@@ -21,6 +21,7 @@ use halite_proto::salt::pillar::Waiting;
 use halite_proto::salt::publish::{self, BadPublication, Ear};
 use halite_proto::salt::request::{Asker, Fresh, Token, Ttl, open_reply, verify_return};
 use halite_proto::salt::rsa::{EncAlgo, PrivateKey, SigAlgo};
+use halite_proto::salt::syndic;
 use halite_proto::value::{Map, MapExt, Value};
 use zeroize::Zeroizing;
 
@@ -241,6 +242,12 @@ pub(super) fn request(data: &[u8]) {
     assert!(SECRETS_OF_A_REQUEST.iter().all(|name| opened.get().load.at(name).is_none()), "no handler sees the token");
     let Ok(command) = Command::decode(&opened) else { return };
     assert_eq!(opened.get().load.text("cmd"), Some(command.name()));
+    if let Command::SyndicReturn(entries) = &command {
+        for syndic::Returns { jid, returns } in entries.iter().filter_map(syndic::returns) {
+            let own = |id: &str, ret: &Map| ret.text("id") == Some(id) && ret.text("jid") == Some(jid.as_str());
+            assert!(returns.iter().all(|(id, ret)| own(id, ret)), "a return names another job or minion");
+        }
+    }
     let wire = PAIRS.asker.seal(&session, &Fresh { nonce: nonce(), iv: IV, unix_s: 1 }, command.to_load(&web1()));
     let Ok(Envelope::Aes(sealed)) = Envelope::decode(&wire) else { panic!("our own request") };
     let opened = sealed.open(&session, PAIRS.minion.public(), Ttl::Off).expect("our own request");

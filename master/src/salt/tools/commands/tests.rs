@@ -228,6 +228,7 @@ async fn the_load_lies_there_before_the_reply_and_without_the_key() {
     rig.commands.parts.files = Some(SaltFiles::open(config, rig.bus.clone(), keys, known).unwrap().0);
     let published = Published {
         minions: vec![MinionId::parse("m1").unwrap()],
+        offset: 1,
         ..Published::before(Jid::parse("20260101000000000000").unwrap())
     };
     let ClearCommand::Publish(publish) = command(&named("salt-3008.5", "publish")) else { panic!("a publish") };

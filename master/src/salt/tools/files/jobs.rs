@@ -49,7 +49,7 @@ impl JobDir {
         replace: Replace,
     ) -> Result<(), WriteError> {
         disk::make_dir(&self.0)?;
-        self.save_minions(minions)?;
+        self.add_minions(minions)?;
         let path = self.0.join(".load.p");
         if replace == Replace::No && path.exists() {
             return Ok(());
@@ -64,7 +64,7 @@ impl JobDir {
     }
 
     /// Adds to who is expected to return: a batch is one job in several parts.
-    fn save_minions(&self, minions: &[MinionId]) -> Result<(), WriteError> {
+    fn add_minions(&self, minions: &[MinionId]) -> Result<(), WriteError> {
         let path = self.0.join(".minions.p");
         let there = fs::read(&path).ok().and_then(|bytes| msgpack::decode_modern(&bytes).ok());
         let there = there.as_ref().and_then(Value::as_list).unwrap_or_default();
@@ -75,6 +75,11 @@ impl JobDir {
         }
         let ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
         disk::write_whole(&path, &msgpack::encode_modern(&ids.into()))
+    }
+
+    /// Writes which of a syndic's minions are expected to return, besides those that are known already.
+    fn save_minions(&self, syndic: &MinionId, minions: &[MinionId]) -> Result<(), WriteError> {
+        disk::write_whole(&self.0.join(format!(".minions.{syndic}.p")), &sorted(minions))
     }
 
     /// Writes a return, unless this minion's is there.
@@ -114,14 +119,19 @@ impl JobDir {
 /// Writes what an event tells about a job.
 pub(super) fn take_in(cachedir: &Path, event: &Event) -> Result<(), WriteError> {
     let parts: Vec<&str> = event.tag.as_str().splitn(5, '/').collect();
-    let ["salt", "job", jid, kind, ..] = parts.as_slice() else { return Ok(()) };
+    let ["salt" | "halite", "job", jid, kind, ..] = parts.as_slice() else { return Ok(()) };
     let (Ok(jid), Ok(data)) = (Jid::parse(jid), event.map()) else { return Ok(()) };
     let job = JobDir::of(cachedir, &jid);
     match (*kind, parts.get(4)) {
-        ("new", None) => {
-            let ids = data.at("minions").and_then(Value::as_list).unwrap_or_default();
-            let minions: Vec<MinionId> = ids.iter().filter_map(|id| MinionId::parse(id.as_str()?).ok()).collect();
-            job.save_load(&jid, &load_of_new(&jid, &data), &minions, Replace::No)
+        ("new", None) => job.save_load(&jid, &load_of_new(&jid, &data), &minions_of(&data), Replace::No),
+        ("syndic", Some(id)) => {
+            let Ok(id) = MinionId::parse(id) else { return Ok(()) };
+            let minions = minions_of(&data);
+            // A job that was published below it, and not here.
+            if !job.0.join(".load.p").exists() {
+                job.save_load(&jid, &load_of_new(&jid, &data), &minions, Replace::No)?;
+            }
+            job.save_minions(&id, &minions)
         }
         ("ret", Some(id)) => {
             let Ok(id) = MinionId::parse(id) else { return Ok(()) };
@@ -133,6 +143,18 @@ pub(super) fn take_in(cachedir: &Path, event: &Event) -> Result<(), WriteError> 
         }
         _ => Ok(()),
     }
+}
+
+fn minions_of(data: &Map) -> Vec<MinionId> {
+    let ids = data.at("minions").and_then(Value::as_list).unwrap_or_default();
+    ids.iter().filter_map(|id| MinionId::parse(id.as_str()?).ok()).collect()
+}
+
+/// Returns ids as they lie in a file.
+fn sorted(minions: &[MinionId]) -> Vec<u8> {
+    let mut ids: Vec<&MinionId> = minions.iter().collect();
+    ids.sort();
+    msgpack::encode_modern(&ids.into_iter().map(Value::from).collect::<Vec<_>>().into())
 }
 
 /// Makes the load that Salt's command line would have sent for a job.
@@ -267,6 +289,27 @@ mod tests {
         take_in(dir.path(), &event(&format!("salt/job/{JID}/new"), &part)).unwrap();
         assert_eq!(hex(&job.0.join(".minions.p")), "93a26d31a26d32a26d33", "a batch is one job in several parts");
         assert!(load().at("kwargs").unwrap().get("show_jid").is_some());
+    }
+
+    #[test]
+    fn a_syndic_has_its_own_list_of_minions() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = map! { "jid" => JID, "fun" => "test.ping", "tgt" => "*", "minions" => vec!["m1"] };
+        let below = |minions: Vec<&str>| map! { "jid" => JID, "fun" => "test.arg", "tgt" => "*", "minions" => minions };
+        take_in(dir.path(), &event(&format!("salt/job/{JID}/new"), &new)).unwrap();
+        take_in(dir.path(), &event(&format!("halite/job/{JID}/syndic/low"), &below(vec!["w2", "w1"]))).unwrap();
+        take_in(dir.path(), &event(&format!("halite/job/{JID}/live"), &map! { "jid" => JID, "expires" => 5 })).unwrap();
+        let job = JobDir::of(dir.path(), &jid());
+        assert_eq!(
+            (hex(&job.0.join(".minions.p")), hex(&job.0.join(".minions.low.p"))),
+            ("91a26d31".into(), "92a27731a27732".into())
+        );
+        let load = |job: &JobDir| msgpack::decode_modern_map(&fs::read(job.0.join(".load.p")).unwrap()).unwrap();
+        assert_eq!(load(&job).text("fun"), Some("test.ping"), "the master's own job counts");
+        let other = "20261121001531000000";
+        take_in(dir.path(), &event(&format!("halite/job/{other}/syndic/low"), &below(vec!["w1"]))).unwrap();
+        let job = JobDir::of(dir.path(), &Jid::parse(other).unwrap());
+        assert_eq!((load(&job).text("fun"), hex(&job.0.join(".minions.p"))), (Some("test.arg"), "91a27731".into()));
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub use task::SaltFilesTask;
 use jobs::JobDir;
 
 /// What a Salt master makes in `cachedir` when it starts, and its tools rely on: `salt-run` of 3008 writes into `proc`.
-const DIRS: [&str; 7] = ["grains", "jobs", "minions", "pillar", "proc", "syndics", "tokens"];
+const DIRS: [&str; 7] = ["grains", "jobs", "minions", "pillar", "proc", SYNDICS, "tokens"];
+/// Where each syndic has an empty file.
+const SYNDICS: &str = "syndics";
 
 /// Where the files lie, and for how long.
 #[derive(Debug, Clone)]
@@ -59,6 +61,15 @@ impl SaltFiles {
         DIRS.iter().try_for_each(|name| disk::make_dir(&config.cachedir.join(name)))?;
         let files = SaltFiles { cachedir: config.cachedir.clone() };
         Ok((files, SaltFilesTask::new(config, bus, keys, known)))
+    }
+
+    /// Says that an id is a syndic's: Salt's command line does not miss its return.
+    pub async fn mark_syndic(&self, id: MinionId) -> Result<(), WriteError> {
+        let path = self.cachedir.join(SYNDICS).join(id.as_str());
+        let written =
+            tokio::task::spawn_blocking(move || if path.exists() { Ok(()) } else { disk::write_whole(&path, b"") });
+        // An error means that the runtime is shutting down.
+        written.await.unwrap_or(Ok(()))
     }
 
     /// Writes the load of a job, as it was asked for, and who is expected to return.

@@ -106,7 +106,7 @@ impl SaltFilesTask {
         };
         self.next = stored.unwrap_or(0);
         self.stored = self.next;
-        let tags = ["salt/job/*/new", "salt/job/*/ret/*"].map(str::to_owned).to_vec();
+        let tags = ["salt/job/*/new", "salt/job/*/ret/*", "halite/job/*/syndic/*"].map(str::to_owned).to_vec();
         self.bus.subscribe(EventQuery { tags, since, until: None })
     }
 
