@@ -94,6 +94,11 @@ impl Tag {
         Tag::make(format!("salt/job/{jid}/ret/{id}"))
     }
 
+    /// `salt/job/<jid>/sub/<id>/error/<fun>`: a state of a state run failed.
+    pub fn job_error(jid: &Jid, id: &MinionId, fun: &str) -> Result<Tag, BadTag> {
+        Tag::parse(&format!("salt/job/{jid}/sub/{id}/error/{fun}"))
+    }
+
     /// `halite/job/<jid>/live`: until when minions may take a job.
     pub fn job_live(jid: &Jid) -> Tag {
         Tag::make(format!("halite/job/{jid}/live"))

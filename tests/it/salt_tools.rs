@@ -44,6 +44,10 @@ fn commands_work(test: &str, version: &'static str) {
     let both = json!({"m1": true, "m2": true});
     let out = lab.tool("salt", &["*", "test.ping", "--out", "json", "--static"]).expect_code(0);
     assert_eq!(out.json(), both);
+    // Salt 3008 publishes the parts of a batch under one jid.
+    let parts = lab.tool("salt", &["*", "test.ping", "-b", "1", "--out", "json", "--static"]).expect_code(0);
+    let found = parts.stdout.find('{').map(|at| &parts.stdout[at..]).unwrap_or_default();
+    assert_eq!(serde_json::from_str::<Json>(found).unwrap_or_default(), both, "{parts:?}");
     let listed = lab.tool("salt", &["-L", "m2", "test.arg", "1", "x=y", "--out", "json"]).expect_code(0).json();
     assert_eq!(listed["m2"]["args"], json!([1]), "{listed}");
     assert_eq!(listed["m2"]["kwargs"]["x"], "y", "{listed}");

@@ -11,6 +11,9 @@ use crate::fileserver::{FileServerConfig, HashType, Ignored, MAX_PIECE, Roots};
 use crate::pillar::{Lists, PillarConfig, Strategy, find_source};
 use crate::requests::{RequestsConfig, Rights};
 
+/// What Salt calls the file server's one source here.
+const FILE_ROOTS: [&str; 2] = ["roots", "file"];
+
 /// What else the options depend on.
 pub(super) struct Around<'a> {
     pub(super) paths: &'a Paths,
@@ -39,7 +42,7 @@ pub(super) fn read(
         peer_run: rights("peer_run")?,
         mine_get: rights("mine_get")?,
         receive,
-        files: files(options)?,
+        files: files(options, warnings)?,
         pillar: pillar(options, around, warnings)?,
         opts,
     })
@@ -55,7 +58,14 @@ pub(super) fn roots(options: &Options<'_>, key: &'static str, default: &str) -> 
     }
 }
 
-fn files(options: &Options<'_>) -> Result<FileServerConfig, ConfigError> {
+fn files(options: &Options<'_>, warnings: &mut Vec<String>) -> Result<FileServerConfig, ConfigError> {
+    for name in options.texts("fileserver_backend")?.iter().flat_map(|text| text.split(',')).map(str::trim) {
+        if !FILE_ROOTS.contains(&name) {
+            warnings.push(format!(
+                "fileserver_backend: {name} is not supported; minions get the files of file_roots, and no others"
+            ));
+        }
+    }
     let hash_type = options.text("hash_type")?.unwrap_or_else(|| "sha256".into());
     let hash_type = HashType::parse(&hash_type).ok_or_else(|| {
         options.wrong("hash_type", "sha256, sha384, sha512 or sha1 (md5 and sha224 are not supported)")

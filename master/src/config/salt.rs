@@ -8,7 +8,7 @@ use proto::value::Map;
 use zeroize::Zeroizing;
 
 use super::{ConfigError, Options, Paths};
-use crate::salt::{SaltConfig, SyndicsConfig};
+use crate::salt::{PubKeySignature, SaltConfig, SyndicsConfig};
 
 /// How many patterns `syndics` may have.
 const MAX_PATTERNS: usize = 1_000;
@@ -33,7 +33,8 @@ pub(super) fn read(
         pki_dir: paths.pki_dir.clone(),
         cachedir: paths.cachedir.clone(),
         keysize: options.number("keysize")?.unwrap_or(2048),
-        key_pass: options.text("key_pass")?.filter(|text| !text.is_empty()).map(Zeroizing::new),
+        key_pass: passphrase(options, "key_pass")?,
+        pub_sig: pub_sig(options, id)?,
         publish_port: options.number("publish_port")?.unwrap_or(4505),
         key_life: options.span("publish_session", 86_400)?,
         signing: options.flag("sign_pub_messages", true)?.then_some(algo),
@@ -45,6 +46,31 @@ pub(super) fn read(
         revoke: options.flag("allow_minion_key_revoke", false)?,
         opts: opts.clone(),
     }))
+}
+
+/// Who vouches for the master's key. A name becomes a part of a path.
+fn pub_sig(options: &Options<'_>, id: &str) -> Result<Option<PubKeySignature>, ConfigError> {
+    let name = |key: &'static str, default: String| {
+        let name = options.text(key)?.filter(|name| !name.is_empty()).unwrap_or(default);
+        if name.contains('/') || name.starts_with('.') {
+            Err(options.wrong(key, "the name of a file"))
+        } else {
+            Ok(name)
+        }
+    };
+    if !options.flag("master_sign_pubkey", false)? {
+        return Ok(None);
+    }
+    Ok(Some(if options.flag("master_use_pubkey_signature", false)? {
+        PubKeySignature::File(name("master_pubkey_signature", format!("{id}_pubkey_signature"))?)
+    } else {
+        let passphrase = passphrase(options, "signing_key_pass")?;
+        PubKeySignature::Key { name: name("master_sign_key_name", "master_sign".to_owned())?, passphrase }
+    }))
+}
+
+fn passphrase(options: &Options<'_>, key: &'static str) -> Result<Option<Zeroizing<String>>, ConfigError> {
+    Ok(options.text(key)?.filter(|text| !text.is_empty()).map(Zeroizing::new))
 }
 
 /// Reads who speaks for others: nobody unless all of it is said. What is said in part is told.

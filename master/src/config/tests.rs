@@ -42,6 +42,18 @@ fn the_log_is_synced_with_every_commit_or_not_at_all() {
 }
 
 #[test]
+fn files_from_elsewhere_are_told_to_be_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, missing) in [("[roots]", &[][..]), ("roots", &[]), ("[git, roots]", &["git"]), ("s3fs,file", &["s3fs"])]
+    {
+        write(dir.path(), "master", &format!("fileserver_backend: {text}\n"));
+        let warnings = load(dir.path()).unwrap().warnings;
+        assert_eq!(warnings.len(), missing.len(), "{text}: {warnings:?}");
+        assert!(missing.iter().zip(&warnings).all(|(name, told)| told.contains(name)), "{text}: {warnings:?}");
+    }
+}
+
+#[test]
 fn syndics_speak_for_others_if_all_of_it_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let check = |text: &str, ids: Option<&[&str]>, warning: &str| {

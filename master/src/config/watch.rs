@@ -68,12 +68,20 @@ impl ConfigWatch {
             }
             while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
             self.look();
-            let (answer, answered) = oneshot::channel();
-            if reload.send(answer).await.is_ok() {
-                // What came of it is told on the bus and in the log.
-                let _ = answered.await;
+            // A master that stops reads nothing any more, and answers nobody.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = call(&reload) => {}
             }
         }
+    }
+}
+
+/// Calls for a reload and waits for its end. What came of it is told on the bus and in the log.
+async fn call(reload: &mpsc::Sender<ReloadRequest>) {
+    let (answer, answered) = oneshot::channel();
+    if reload.send(answer).await.is_ok() {
+        let _ = answered.await;
     }
 }
 
@@ -118,6 +126,19 @@ mod tests {
         std::fs::write(dir.path().join("master.d/a.conf"), "id: y\n").unwrap();
         reloaded().await;
         stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_nobody_answers_does_not_keep_a_master_from_stopping() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = ConfigWatch::new(dir.path());
+        let (reload, mut heard) = mpsc::channel::<ReloadRequest>(8);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(watch.run(reload, stop.clone()));
+        std::fs::write(dir.path().join("master"), "id: x\n").unwrap();
+        let _unanswered = tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap();
+        stop.cancel();
+        tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
     }
 
     #[test]

@@ -127,8 +127,16 @@ impl Walk<'_> {
         if left_out || self.rules.ignored.matches(&rel) || self.rules.ignored.matches(&path.to_string_lossy()) {
             return;
         }
-        // A link that leads out, or nowhere, is nothing that can be asked for.
         if is_link && !Roots::holds(&self.allowed, path) {
+            // It leads out or nowhere, so nothing can be asked for. Where it would stay inside, its minion may have what is
+            // not here: `keep_symlinks` makes it there.
+            if let Ok(says) = fs::read_link(path)
+                && Roots::would_hold(&self.allowed, path, &says)
+            {
+                self.entries += 1;
+                self.bytes += rel.len();
+                self.listed.links.insert(rel, says.to_string_lossy().into_owned());
+            }
             return;
         }
         self.entries += 1;
@@ -171,6 +179,8 @@ mod tests {
         symlink("../outside", at("base/out")).unwrap();
         symlink("../outside/secret", at("base/secret")).unwrap();
         symlink("nowhere", at("base/broken")).unwrap();
+        symlink("/no/where", at("base/absolute")).unwrap();
+        symlink("web/../../nowhere", at("base/upwards")).unwrap();
         let roots = Roots::base(vec![at("base"), at("none")]);
         (folder, roots)
     }
@@ -197,6 +207,10 @@ mod tests {
         assert_eq!(names(&all.empty_dirs), ["empty"]);
         assert_eq!(all.links.get("www").map(String::as_str), Some("web"));
         assert!(!all.links.contains_key("out") && !all.links.contains_key("secret"));
+        assert_eq!(all.links.get("broken").map(String::as_str), Some("nowhere"), "it may lead somewhere on a minion");
+        for name in ["absolute", "upwards"] {
+            assert!(!all.links.contains_key(name), "{name}");
+        }
     }
 
     #[test]

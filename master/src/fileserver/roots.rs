@@ -133,6 +133,25 @@ impl Roots {
     }
 }
 
+impl Roots {
+    /// Tells whether a link that leads nowhere would, by its words, stay in a root. Nothing is read or opened on the way.
+    pub fn would_hold(allowed: &[PathBuf], link: &Path, says: &Path) -> bool {
+        if link.try_exists().unwrap_or(true) {
+            return false;
+        }
+        let Some(Ok(mut place)) = link.parent().map(Path::canonicalize) else { return false };
+        for part in says.components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(name) => place.push(name),
+                Component::ParentDir => drop(place.pop()),
+                Component::Prefix(_) | Component::RootDir => return false,
+            }
+        }
+        allowed.iter().any(|root| place.starts_with(root))
+    }
+}
+
 impl Found {
     /// Returns the ten numbers of Python's `os.stat`.
     pub fn stat(&self) -> Value {

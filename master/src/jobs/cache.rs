@@ -12,6 +12,7 @@ use proto::msgpack;
 use proto::value::{Map, MapExt, Value};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
+use super::earlier::{self, Earlier};
 use super::expiry::{self, Left};
 use crate::bus::Event;
 use crate::command::JobsQuery;
@@ -189,6 +190,17 @@ impl JobCache {
         Ok(found.optional().map_err(|error| self.fail(error))?.is_some())
     }
 
+    /// Returns what is known of a job.
+    pub(super) fn earlier(&self, jid: &Jid) -> Result<Option<Earlier>, CacheError> {
+        let read = || {
+            let Some(load) = load_of(&self.db, jid.as_str())? else { return Ok(None) };
+            let minions = ids(&self.db, "SELECT id FROM recipients WHERE jid = ?1", jid.as_str())?;
+            let minions = minions.iter().filter_map(|id| MinionId::parse(id).ok()).collect();
+            Ok(Some(Earlier::of(&load, minions)))
+        };
+        read().map_err(|error| self.fail(error))
+    }
+
     /// Tells what the cache knows of a return.
     pub(super) fn judge(&self, id: &MinionId, jid: &Jid) -> Result<Cached, CacheError> {
         let has = |sql: &str, args: &[&dyn rusqlite::ToSql]| {
@@ -309,7 +321,8 @@ fn take_in_one(tx: &rusqlite::Transaction<'_>, event: &Event, oldest: Option<&Ji
         ["halite", "job", jid, "live"] => {
             // The task may have been quicker; what it has written counts.
             let expires = msgpack::decode_map(&event.data).ok().and_then(|data| data.at("expires")?.as_u64());
-            let sql = "INSERT OR IGNORE INTO live (jid, serial, expires_ms) VALUES (?1, ?2, ?3)";
+            let sql = "INSERT INTO live (jid, serial, expires_ms) VALUES (?1, ?2, ?3)
+                ON CONFLICT (jid) DO UPDATE SET expires_ms = max(expires_ms, excluded.expires_ms)";
             let args = params![jid, signed(event.offset), signed(expires.unwrap_or(0))];
             tx.prepare_cached(sql)?.execute(args)?;
         }
@@ -337,12 +350,13 @@ fn insert_job(tx: &rusqlite::Transaction<'_>, jid: &str, load: &Map, event: &Eve
     let (fun, tgt) = (shown(load.at("fun")), shown(load.at("tgt")));
     let args = params![jid, fun, tgt, &*event.data, signed(event.offset)];
     let sql = "INSERT OR IGNORE INTO jobs (jid, fun, tgt, load, offset) VALUES (?1, ?2, ?3, ?4, ?5)";
-    tx.prepare_cached(sql)?.execute(args)?;
+    let is_new = tx.prepare_cached(sql)?.execute(args)? > 0;
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO recipients (jid, id) VALUES (?1, ?2)")?;
     for id in load.at("minions").and_then(Value::as_list).unwrap_or_default() {
         insert.execute(params![jid, id.as_str()])?;
     }
-    Ok(())
+    // A syndic's minions belong to a job without being a further part of it.
+    if is_new || !event.tag.as_str().ends_with("/new") { Ok(()) } else { widen(tx, jid) }
 }
 
 fn drop_recipient(tx: &rusqlite::Transaction<'_>, jid: &str, id: &str) -> rusqlite::Result<()> {
@@ -361,12 +375,25 @@ fn complete(tx: &rusqlite::Transaction<'_>, jid: &str, mut published: Map) -> ru
     if published.is_empty() {
         return Ok(());
     }
-    let load =
-        tx.prepare_cached("SELECT load FROM jobs WHERE jid = ?1")?.query_row([jid], |row| row.get(0)).optional()?;
-    let Some(mut job) = load.and_then(|load: Vec<u8>| msgpack::decode_map(&load).ok()) else { return Ok(()) };
+    let Some(mut job) = load_of(tx, jid)? else { return Ok(()) };
     job.extend(published);
     let sql = "UPDATE jobs SET load = ?2 WHERE jid = ?1";
     tx.prepare_cached(sql)?.execute(params![jid, msgpack::encode_map(&job)]).map(drop)
+}
+
+/// Has a job that was published in parts name all its recipients.
+fn widen(tx: &rusqlite::Transaction<'_>, jid: &str) -> rusqlite::Result<()> {
+    let Some(mut job) = load_of(tx, jid)? else { return Ok(()) };
+    let ids = ids(tx, "SELECT id FROM recipients WHERE jid = ?1", jid)?;
+    earlier::address(&mut job, ids.into_iter().map(Value::from).collect());
+    let args = params![jid, shown(job.at("tgt")), msgpack::encode_map(&job)];
+    tx.prepare_cached("UPDATE jobs SET tgt = ?2, load = ?3 WHERE jid = ?1")?.execute(args).map(drop)
+}
+
+fn load_of(db: &Connection, jid: &str) -> rusqlite::Result<Option<Map>> {
+    let mut select = db.prepare_cached("SELECT load FROM jobs WHERE jid = ?1")?;
+    let load = select.query_row([jid], |row| row.get(0)).optional()?;
+    Ok(load.and_then(|load: Vec<u8>| msgpack::decode_map(&load).ok()))
 }
 
 /// Shows a text, or a list joined by commas.

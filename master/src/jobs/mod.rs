@@ -6,6 +6,7 @@
 
 mod announced;
 mod cache;
+mod earlier;
 mod expiry;
 mod projection;
 mod recipients;
@@ -158,26 +159,32 @@ impl Jobs {
     /// Publishes a job in somebody's name.
     pub async fn publish(&self, user: &str, mut request: PublishRequest) -> Result<Published, CommandError> {
         if let Some(jid) = request.jid.clone()
-            && self.knows(&jid).await?
+            && let Some(earlier) = self.ask(|answer| task::JobsInput::Earlier { jid: jid.clone(), answer }).await?
         {
-            // Published already, by this process or an earlier one: exactly once.
-            return Ok(Published::before(jid));
+            return self.publish_again(user, jid, &request, &earlier).await;
         }
         request.target = self.expanded(request.target)?;
-        let Recipients { mut minions, missing, perhaps } = self.recipients(&request.target).await?;
-        let syndics = self.syndics_for(&request.target, &missing);
-        if syndics.is_some() {
-            let relays = self.relays();
-            minions.retain(|id| !relays.contains(id));
-        }
-        if minions.is_empty() && syndics.is_none() {
+        let (recipients, syndics) = self.addressed(&request.target).await?;
+        if recipients.minions.is_empty() && syndics.is_none() {
             return Err(CommandError::NoMatch);
         }
         let jid = match request.jid.clone() {
             Some(jid) => jid,
             None => self.allocate().await?,
         };
-        let load = publication(user, &jid, &request, syndics.as_deref());
+        self.announce(user, jid, &request, (recipients, syndics)).await
+    }
+
+    /// Logs a job, makes it live and sends it out.
+    async fn announce(
+        &self,
+        user: &str,
+        jid: Jid,
+        request: &PublishRequest,
+        (recipients, syndics): (Recipients, Option<Arc<SyndicsConfig>>),
+    ) -> Result<Published, CommandError> {
+        let Recipients { minions, missing, perhaps } = recipients;
+        let load = publication(user, &jid, request, syndics.as_deref());
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }

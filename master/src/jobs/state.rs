@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use proto::ids::{Jid, MinionId};
 use proto::message::Publish;
+use proto::value::Value;
+
+use super::earlier::{self, Earlier};
 
 /// How many jobs are kept in memory. A job leaves when it can neither be caught up nor be returned any more soon; the
 /// oldest go first when an operator publishes faster than that. What left memory is judged from the job cache.
@@ -27,6 +30,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Returns whom it is for.
+    fn minions(&self) -> impl Iterator<Item = &MinionId> {
+        self.outstanding.union(&self.returned)
+    }
+
     /// Returns who may still return something: once the job has expired, those who never heard of it do not.
     pub(super) fn owing(&self, now_ms: u64) -> impl Iterator<Item = &MinionId> {
         let is_over = self.publish.expires_ms <= now_ms;
@@ -114,8 +122,11 @@ impl JobsState {
 
     /// Takes in a published job; forgets the oldest when there are too many.
     pub(super) fn insert(&mut self, publish: Arc<Publish>, told: Told) {
-        let Told { minions, returned, missed } = told;
         self.serial = self.serial.max(publish.serial);
+        if self.contains(&publish.jid) {
+            return self.widen(&publish, told);
+        }
+        let Told { minions, returned, missed } = told;
         self.order.insert((publish.serial, publish.jid.clone()));
         let outstanding: HashSet<MinionId> = minions.difference(&returned).cloned().collect();
         for id in &outstanding {
@@ -126,6 +137,26 @@ impl JobsState {
             let Some((_, oldest)) = self.order.first().cloned() else { break };
             self.forget(&oldest);
         }
+    }
+
+    /// Takes in a further part of a job. Who comes back for it gets it in a publication that means all its parts.
+    fn widen(&mut self, part: &Publish, told: Told) {
+        let Some(job) = self.live.get_mut(&part.jid) else { return };
+        let fresh = told.minions.into_iter().filter(|id| !job.returned.contains(id));
+        for id in fresh {
+            self.owed.entry(id.clone()).or_default().insert((job.publish.serial, part.jid.clone()));
+            job.outstanding.insert(id);
+        }
+        job.missed.extend(told.missed);
+        let Publish { jid, serial, expires_ms, mut load } = (*job.publish).clone();
+        earlier::address(&mut load, job.minions().map(Value::from).collect());
+        job.publish = Arc::new(Publish { jid, serial, expires_ms: expires_ms.max(part.expires_ms), load });
+    }
+
+    /// Returns what is known of a live job.
+    pub(super) fn earlier(&self, jid: &Jid) -> Option<Earlier> {
+        let job = self.live.get(jid)?;
+        Some(Earlier::of(&job.publish.load, job.minions().cloned().collect()))
     }
 
     /// Tells whether a jid is in use.

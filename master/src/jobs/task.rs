@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{CacheError, Cached, JobCache};
+use super::earlier::Earlier;
 use super::projection::Projection;
 use super::state::{JobsState, Known, Membership, Told, Verdict};
 use super::{JobsConfig, now_ms};
@@ -25,6 +26,7 @@ pub(super) enum JobsInput {
     Active { answer: oneshot::Sender<Map> },
     Admit { id: MinionId, jid: String, membership: Membership, now_us: i64, answer: oneshot::Sender<Verdict> },
     Allocate { now_us: i64, answer: oneshot::Sender<Jid> },
+    Earlier { jid: Jid, answer: oneshot::Sender<Option<Earlier>> },
     Extend { jid: Jid, syndic: MinionId, minions: Vec<MinionId> },
     Insert { publish: Arc<Publish>, told: Told, answer: oneshot::Sender<()> },
     Knows { jid: Jid, answer: oneshot::Sender<bool> },
@@ -106,6 +108,7 @@ impl JobsTask {
                 gone(answer.send(self.admit(&id, &jid, membership, now_us)));
             }
             JobsInput::Allocate { now_us, answer } => gone(answer.send(self.allocate(now_us))),
+            JobsInput::Earlier { jid, answer } => gone(answer.send(self.earlier(&jid))),
             JobsInput::Extend { jid, syndic, minions } => self.state.extend(&jid, &syndic, minions),
             JobsInput::Insert { publish, told, answer } => {
                 self.insert(publish, told);
@@ -141,6 +144,11 @@ impl JobsTask {
     /// Tells whether a jid is in use. A cache that cannot be read knows nothing.
     fn knows(&self, jid: &Jid) -> bool {
         self.state.contains(jid) || self.cache.has_job(jid).unwrap_or(false)
+    }
+
+    /// Returns what is known of a job. A cache that cannot be read knows nothing.
+    fn earlier(&self, jid: &Jid) -> Option<Earlier> {
+        self.state.earlier(jid).or_else(|| self.cache.earlier(jid).unwrap_or_default())
     }
 
     fn admit(&mut self, id: &MinionId, jid: &str, membership: Membership, now_us: i64) -> Verdict {

@@ -265,9 +265,20 @@ impl Keys {
 
     /// Reads the master's RSA pair of the Salt wire; makes it, of so many bits, if there is none. Blocks for a moment.
     pub fn rsa_pair(&self, pki_dir: &Path, bits: u32, passphrase: Option<&str>) -> Result<PrivateKey, RsaPairError> {
-        let pair = rsa_pair::load(pki_dir, bits, passphrase)?;
+        let pair = rsa_pair::load(pki_dir, rsa_pair::NAME, bits, passphrase)?;
         let _ = self.rsa_finger.set(pair.public().fingerprint().as_str().to_owned());
         Ok(pair)
+    }
+
+    /// Reads the pair of another name, which vouches for the master's; makes it if there is none. Blocks for a moment.
+    pub fn signing_pair(
+        &self,
+        pki_dir: &Path,
+        name: &str,
+        bits: u32,
+        passphrase: Option<&str>,
+    ) -> Result<PrivateKey, RsaPairError> {
+        rsa_pair::load(pki_dir, name, bits, passphrase)
     }
 
     /// Judges the key that a peer has proven to hold, and stores it if it is new; something may vouch for it. A store that

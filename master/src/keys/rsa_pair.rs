@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::store::{FileError, Replace, read_bounded, write_whole};
 
-/// The name of the private half.
-pub(super) const PRIVATE_FILE: &str = "master.pem";
+/// What the files of the pair are called before their ends.
+pub(super) const NAME: &str = "master";
 /// The name of the public half.
 pub(super) const PUBLIC_FILE: &str = "master.pub";
 
@@ -29,9 +29,9 @@ pub enum RsaPairError {
     },
     /// A file does not hold what it should.
     #[error(
-        "use the master's RSA key {path}: it is damaged, or key_pass is missing or wrong; restore it from a backup \
-         (moving {PRIVATE_FILE} and {PUBLIC_FILE} away makes a new pair at the next start, and every Salt minion that \
-         has pinned the old one will refuse it)"
+        "use the master's RSA key {path}: it is damaged, or its passphrase is missing or wrong; restore it from a \
+         backup (moving it and its other half away makes a new pair at the next start, and every Salt minion that has \
+         pinned the old one will refuse it)"
     )]
     Damaged {
         /// The file.
@@ -40,14 +40,14 @@ pub enum RsaPairError {
         source: BadRsaKey,
     },
     /// The two files do not belong together.
-    #[error("use the master's RSA key {path}: it is not the public half of {PRIVATE_FILE}; restore the wrong one")]
+    #[error("use the master's RSA key {path}: it is not the public half of the key beside it; restore the wrong one")]
     Mismatch {
         /// The public file.
         path: PathBuf,
     },
     /// Only the public file is there, or a symlink that leads nowhere.
     #[error(
-        "use the master's RSA key {path}: it is missing, but {PUBLIC_FILE} or a symlink of its name is there; restore \
+        "use the master's RSA key {path}: it is missing, but its public half or a symlink of its name is there; restore \
          it from a backup, or delete what is left to make a new pair that every Salt minion has to pin anew"
     )]
     Missing {
@@ -75,10 +75,15 @@ pub enum RsaPairError {
     Write(#[from] FileError),
 }
 
-/// Reads the pair, or makes it if there is none at all. Blocks: making a key takes up to some seconds.
-pub(super) fn load(pki_dir: &Path, bits: u32, passphrase: Option<&str>) -> Result<PrivateKey, RsaPairError> {
-    let private = pki_dir.join(PRIVATE_FILE);
-    let public = pki_dir.join(PUBLIC_FILE);
+/// Reads the pair of this name, or makes it if there is none at all. Blocks: making a key takes up to some seconds.
+pub(super) fn load(
+    pki_dir: &Path,
+    name: &str,
+    bits: u32,
+    passphrase: Option<&str>,
+) -> Result<PrivateKey, RsaPairError> {
+    let private = pki_dir.join(format!("{name}.pem"));
+    let public = pki_dir.join(format!("{name}.pub"));
     match (read(&private)?, read(&public)?) {
         (Some(pem), stored) => {
             let pair = PrivateKey::from_pem(&pem, passphrase);
@@ -148,31 +153,31 @@ mod tests {
     #[test]
     fn a_pair_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let made = load(dir.path(), 2048, None).unwrap();
-        let mode = std::fs::metadata(dir.path().join(PRIVATE_FILE)).unwrap().permissions().mode();
+        let made = load(dir.path(), NAME, 2048, None).unwrap();
+        let mode = std::fs::metadata(dir.path().join("master.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o400);
         // As Salt 3008 leaves it: the pair under the master's id, symlinks in its place.
-        for (name, moved) in [(PRIVATE_FILE, "m1.pem"), (PUBLIC_FILE, "m1.pub")] {
+        for (name, moved) in [("master.pem", "m1.pem"), (PUBLIC_FILE, "m1.pub")] {
             std::fs::rename(dir.path().join(name), dir.path().join(moved)).unwrap();
             std::os::unix::fs::symlink(moved, dir.path().join(name)).unwrap();
         }
-        assert_eq!(load(dir.path(), 2048, None).unwrap().public(), made.public());
-        assert!(std::fs::symlink_metadata(dir.path().join(PRIVATE_FILE)).unwrap().is_symlink(), "it is not replaced");
+        assert_eq!(load(dir.path(), NAME, 2048, None).unwrap().public(), made.public());
+        assert!(std::fs::symlink_metadata(dir.path().join("master.pem")).unwrap().is_symlink(), "it is not replaced");
     }
 
     #[test]
     fn what_is_damaged_or_exposed_is_named_and_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        load(dir.path(), 2048, None).unwrap();
-        let private = dir.path().join(PRIVATE_FILE);
+        load(dir.path(), NAME, 2048, None).unwrap();
+        let private = dir.path().join("master.pem");
         std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(load(dir.path(), 2048, None), Err(RsaPairError::Exposed { .. })));
+        assert!(matches!(load(dir.path(), NAME, 2048, None), Err(RsaPairError::Exposed { .. })));
         std::fs::write(&private, "scrap").unwrap();
-        assert!(matches!(load(dir.path(), 2048, None), Err(RsaPairError::Damaged { .. })));
+        assert!(matches!(load(dir.path(), NAME, 2048, None), Err(RsaPairError::Damaged { .. })));
         std::fs::remove_file(&private).unwrap();
-        assert!(matches!(load(dir.path(), 2048, None), Err(RsaPairError::Missing { .. })));
+        assert!(matches!(load(dir.path(), NAME, 2048, None), Err(RsaPairError::Missing { .. })));
         std::os::unix::fs::symlink("nowhere", &private).unwrap();
-        assert!(matches!(load(dir.path(), 2048, None), Err(RsaPairError::Missing { .. })));
+        assert!(matches!(load(dir.path(), NAME, 2048, None), Err(RsaPairError::Missing { .. })));
         assert!(matches!(PrivateKey::generate(1024), Err(BadRsaKey::Size)));
     }
 }

@@ -1,13 +1,14 @@
 //! The mine: what minions tell for other minions to ask (`_mine`, `_mine_get`, `_mine_delete`, `_mine_flush`).
 //!
-//! One file per minion, `cachedir/mine/<id>.p`, in Salt's format, so that it outlives the master. A value may say who is
-//! to see it (`allow_tgt`); the option `mine_get` says what each minion may ask for.
+//! It lies on the disk in Salt's format, so that it outlives the master, and twice, for Salt's runners read and change it
+//! there (salt-wire.md §8.3): `cachedir/mine/<id>.p` is where Salt 3008 has it, `cachedir/minions/<id>/mine.p` earlier ones.
+//! A value may say who is to see it (`allow_tgt`); the option `mine_get` says what each minion may ask for.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use proto::ids::MinionId;
@@ -56,7 +57,7 @@ impl Rights {
 /// The mine on the disk. Everything here blocks.
 #[derive(Debug)]
 pub(super) struct Mine {
-    dir: PathBuf,
+    cachedir: PathBuf,
     /// Two changes of one minion's file never mix.
     changing: Mutex<()>,
 }
@@ -73,17 +74,27 @@ pub(super) enum MineError {
 }
 
 impl Mine {
-    pub(super) fn new(cachedir: &std::path::Path) -> Mine {
-        Mine { dir: cachedir.join("mine"), changing: Mutex::new(()) }
+    pub(super) fn new(cachedir: &Path) -> Mine {
+        Mine { cachedir: cachedir.to_owned(), changing: Mutex::new(()) }
     }
 
-    fn path(&self, id: &MinionId) -> PathBuf {
-        self.dir.join(format!("{id}.p"))
+    /// Returns the two files of a minion, the one that earlier releases of Salt know first.
+    fn paths(&self, id: &MinionId) -> [PathBuf; 2] {
+        let minion = self.cachedir.join("minions").join(id.as_str());
+        [minion.join("mine.p"), self.cachedir.join("mine").join(format!("{id}.p"))]
+    }
+
+    /// Returns the file that counts: the newer one, for a runner of Salt's changes only its own. One that deletes its own
+    /// means both.
+    fn path(&self, id: &MinionId) -> Option<PathBuf> {
+        let [earlier, newest] = self.paths(id);
+        let changed = |path: &PathBuf| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        Some(if changed(&earlier)? > changed(&newest)? { earlier } else { newest })
     }
 
     /// Returns what a minion keeps; nothing if it keeps nothing or its file cannot be read.
     pub(super) fn read(&self, id: &MinionId) -> Map {
-        let path = self.path(id);
+        let Some(path) = self.path(id) else { return Map::new() };
         let size = fs::metadata(&path).map_or(0, |facts| facts.len());
         if size > 2 * MAX_MINE as u64 {
             return Map::new();
@@ -109,10 +120,15 @@ impl Mine {
     /// Drops everything of a minion.
     pub(super) fn flush(&self, id: &MinionId) -> io::Result<()> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        match fs::remove_file(self.path(id)) {
+        let remove = |path: PathBuf| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
-        }
+        };
+        // One is enough for it to count no more.
+        let removed = self.paths(id).map(remove);
+        // It stays if Salt's tools keep anything else there.
+        let _ = fs::remove_dir(self.cachedir.join("minions").join(id.as_str()));
+        removed.into_iter().collect()
     }
 
     fn change(&self, id: &MinionId, edit: impl FnOnce(&mut Map)) -> Result<(), MineError> {
@@ -123,12 +139,18 @@ impl Mine {
         if bytes.len() > MAX_MINE {
             return Err(MineError::TooLarge);
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        // Ids do not begin with a dot, so this is nobody's file.
-        let new = self.dir.join(".new");
-        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?.write_all(&bytes)?;
-        Ok(fs::rename(&new, self.path(id))?)
+        Ok(self.paths(id).iter().try_for_each(|path| write(path, &bytes))?)
     }
+}
+
+/// Writes a file that is there as a whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Ids do not begin with a dot, so this is nobody's file.
+    let new = folder.join(".new");
+    fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?.write_all(bytes)?;
+    fs::rename(&new, path)
 }
 
 /// A question for the mine.
@@ -242,7 +264,29 @@ mod tests {
         assert_eq!(later.read(&id("a")), Map::new());
         later.flush(&id("a")).unwrap();
         later.flush(&id("never")).unwrap();
-        assert!(!folder.path().join("mine/a.p").exists());
+        assert!(!folder.path().join("mine/a.p").exists() && !folder.path().join("minions/a").exists());
+    }
+
+    #[test]
+    fn salts_runners_of_every_release_see_the_mine_and_what_they_change_counts() {
+        let (folder, mine) = mine();
+        let files = ["mine/a.p", "minions/a/mine.p"].map(|name| folder.path().join(name));
+        for changed in &files {
+            mine.keep(&id("a"), map! { "x" => 1, "y" => 2 }, false).unwrap();
+            for path in &files {
+                assert_eq!(msgpack::decode_map(&fs::read(path).unwrap()).unwrap(), map! { "x" => 1, "y" => 2 });
+            }
+            // `cache.clear_mine_func`; its clock is that of the file system, which may stand still for a moment.
+            fs::write(changed, msgpack::encode_map(&map! { "x" => 1 })).unwrap();
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+            fs::File::options().write(true).open(changed).unwrap().set_modified(later).unwrap();
+            assert_eq!(mine.read(&id("a")), map! { "x" => 1 });
+            // `cache.clear_mine`
+            mine.keep(&id("a"), map! { "z" => 3 }, false).unwrap();
+            assert_eq!(mine.read(&id("a")), map! { "x" => 1, "z" => 3 });
+            fs::remove_file(changed).unwrap();
+            assert_eq!(mine.read(&id("a")), Map::new());
+        }
     }
 
     #[test]

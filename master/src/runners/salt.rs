@@ -21,7 +21,8 @@ const EXECUTE: &str = "salt.execute TGT FUN [arg=[…]] [kwarg={…}] [tgt_type=
 /// Runs an execution function on the master's host and returns what it returns.
 async fn cmd(context: RunnerContext<'_>, mut args: Args) -> Result<Value, CommandError> {
     let fun = args.need_text(0, "fun", CMD)?;
-    args.arg.remove(0);
+    // It may have been given by its name.
+    args.arg.drain(..args.arg.len().min(1));
     args.kwarg.take("with_pillar");
     args.kwarg.retain(|name, _| !args::is_internal(name));
     let confdir = match context.value(Command::Status).await?.get("confdir") {

@@ -103,6 +103,16 @@ async fn wrong_arguments_are_refused_with_the_usage() {
 }
 
 #[tokio::test]
+async fn salt_cmd_takes_its_function_by_name() {
+    let rig = Rig::new();
+    for (arg, kwarg) in [("[]", r#"{"fun": "test.ping"}"#), (r#"["test.ping"]"#, "{}")] {
+        // The minion's program is not beside the test's.
+        let error = rig.run("salt.cmd", arg, kwarg).await.unwrap_err().to_string();
+        assert!(error.contains("test.ping on the master's host"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn manage_tells_who_is_up() {
     let rig = Rig::new();
     rig.door.answer("minions", Ok(json(r#"[{"id":"m1","up":true},{"id":"m2","up":false},{"id":"m3","up":true}]"#)));

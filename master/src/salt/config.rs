@@ -7,6 +7,8 @@ use proto::salt::rsa::SigAlgo;
 use proto::value::Map;
 use zeroize::Zeroizing;
 
+use super::vouch::PubKeySignature;
+
 /// The options of the Salt listener, under Salt's own names.
 #[derive(Clone)]
 pub struct SaltConfig {
@@ -20,6 +22,8 @@ pub struct SaltConfig {
     pub keysize: u32,
     /// The passphrase of the RSA pair (`key_pass`, default none).
     pub key_pass: Option<Zeroizing<String>>,
+    /// Who vouches for the pair (`master_sign_pubkey`, default nobody).
+    pub pub_sig: Option<PubKeySignature>,
     /// The port that minions are told to subscribe to: the one that is open.
     pub publish_port: u16,
     /// How long session keys and the shared key live (`publish_session`, seconds, default 86,400; 0: for ever).

@@ -23,6 +23,7 @@ mod config;
 mod disk;
 mod dropfile;
 mod events;
+mod failures;
 mod minions;
 mod peer;
 mod peers;
@@ -36,6 +37,7 @@ mod subscriber;
 mod syndics;
 mod task;
 pub mod tools;
+mod vouch;
 
 use std::sync::Arc;
 
@@ -57,6 +59,7 @@ pub use disk::FileError;
 pub use publisher::SaltJob;
 pub use syndics::SyndicsConfig;
 pub use task::SaltTask;
+pub use vouch::PubKeySignature;
 
 use minions::Minions;
 use peers::Peers;
@@ -96,7 +99,15 @@ pub enum OpenError {
     /// A file of its keys.
     #[error("open the Salt listener")]
     File(#[from] FileError),
-    /// The master's RSA pair.
+    /// There is no signature of the master's key (`master_use_pubkey_signature`).
+    #[error("read the signature of the master's key {path}; Salt's `salt-key --gen-signature` makes it")]
+    NoSignature {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The master's RSA pair, or the one that vouches for it.
     #[error("open the Salt listener")]
     Pair(#[from] RsaPairError),
 }
@@ -134,7 +145,8 @@ impl Salt {
         let hello = HelloReply { rsa: Some(rsa), ..HelloReply::clone(&parts.hello) };
         let parts = SaltParts { hello: Arc::new(hello), ..parts };
         let accepted = parts.keys.accepted_ids();
-        let secrets = Secrets::open(&config, &master, |id| accepted.binary_search(id).is_ok())?;
+        let pub_sig = vouch::open(&config, &parts.keys)?;
+        let secrets = Secrets::open(&config, (&master, pub_sig), |id| accepted.binary_search(id).is_ok())?;
         let (outlet, publications) = mpsc::channel(PUBLICATIONS);
         parts.registry.open_salt(outlet);
         let inner = Inner {

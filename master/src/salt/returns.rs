@@ -7,9 +7,9 @@ use proto::ids::{Jid, MinionId};
 use proto::tag::Tag;
 use proto::value::{Map, MapExt};
 
-use super::Salt;
 use super::events::Denial;
 use super::requests::Unanswered;
+use super::{Salt, failures};
 use crate::bus::{Batch, NewEvent};
 use crate::jobs::{Membership, Verdict};
 
@@ -73,15 +73,21 @@ impl<'a> Intake<'a> {
         load.set("jid", &jid);
         load.set("id", &id);
         let data = proto::msgpack::encode_map(&load).into();
-        let event = NewEvent { tag: Tag::job_ret(&jid, &id), data };
+        let mut events = vec![NewEvent { tag: Tag::job_ret(&jid, &id), data }];
+        events.extend(failures::of(&load, &jid, &id));
         self.admitted.insert((id, jid));
-        self.event(event).await
+        self.together(events).await
     }
 
     /// Takes an event.
     pub(super) async fn event(&mut self, event: NewEvent) -> Result<(), Unanswered> {
-        self.bytes += event.tag.as_str().len() + event.data.len();
-        self.events.push(event);
+        self.together(vec![event]).await
+    }
+
+    /// Takes events that one commit has to hold.
+    async fn together(&mut self, events: Vec<NewEvent>) -> Result<(), Unanswered> {
+        self.bytes += events.iter().map(|event| event.tag.as_str().len() + event.data.len()).sum::<usize>();
+        self.events.extend(events);
         if self.events.len() < CHUNK_EVENTS && self.bytes < CHUNK_BYTES {
             return Ok(());
         }

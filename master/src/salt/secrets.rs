@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use proto::ids::MinionId;
-use proto::salt::auth::Acceptance;
+use proto::salt::auth::{Acceptance, PubSig};
 use proto::salt::crypticle::{Crypticle, SessionKey, SharedKey};
 use proto::salt::rsa::PrivateKey;
 
@@ -37,6 +37,7 @@ struct Session {
 /// All of them.
 pub(super) struct Secrets {
     master: Arc<PrivateKey>,
+    pub_sig: Option<Arc<PubSig>>,
     publish_port: u16,
     life: Duration,
     aes_path: PathBuf,
@@ -57,7 +58,7 @@ impl Secrets {
     /// Takes up the keys that are there, and makes what is missing.
     pub(super) fn open(
         config: &SaltConfig,
-        master: &Arc<PrivateKey>,
+        (master, pub_sig): (&Arc<PrivateKey>, Option<Arc<PubSig>>),
         accepted: impl Fn(&MinionId) -> bool,
     ) -> Result<Secrets, FileError> {
         let folder = config.cachedir.join("sessions");
@@ -71,9 +72,10 @@ impl Secrets {
             (_, serial) => (new_key(&aes_path)?, serial.unwrap_or_default()),
         };
         let sessions = read_sessions(&folder, accepted);
-        let current = current(master, config.publish_port, SharedKey(crypticle));
+        let current = current((master, pub_sig.clone()), config.publish_port, SharedKey(crypticle));
         Ok(Secrets {
             master: Arc::clone(master),
+            pub_sig,
             publish_port: config.publish_port,
             life: config.key_life,
             aes_path,
@@ -99,7 +101,7 @@ impl Secrets {
     /// Replaces the shared key. Blocks.
     pub(super) fn rotate(&self) -> Result<(), FileError> {
         let shared = SharedKey(new_key(&self.aes_path)?);
-        self.current.store(Arc::new(current(&self.master, self.publish_port, shared)));
+        self.current.store(Arc::new(current((&self.master, self.pub_sig.clone()), self.publish_port, shared)));
         Ok(())
     }
 
@@ -157,8 +159,8 @@ impl Secrets {
     }
 }
 
-fn current(master: &PrivateKey, publish_port: u16, shared: SharedKey) -> Current {
-    let acceptance = Acceptance::new(master, publish_port, &shared, None);
+fn current((master, pub_sig): (&PrivateKey, Option<Arc<PubSig>>), publish_port: u16, shared: SharedKey) -> Current {
+    let acceptance = Acceptance::new(master, publish_port, &shared, pub_sig);
     Current { shared, acceptance }
 }
 

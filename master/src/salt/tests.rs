@@ -238,6 +238,7 @@ fn config(dir: &std::path::Path, publish_port: u16) -> SaltConfig {
         cachedir: dir.to_owned(),
         keysize: 2048,
         key_pass: None,
+        pub_sig: None,
         publish_port,
         key_life: Duration::from_secs(86_400),
         signing: Some(SigAlgo::Pkcs1v15Sha1),
@@ -267,6 +268,7 @@ struct Minion {
     asker: Asker,
     link: Link,
     credentials: Option<Credentials>,
+    trust: Trust,
     nonces: u128,
 }
 
@@ -283,7 +285,15 @@ impl Minion {
         let (enc_algo, sig_algo) = (EncAlgo::OaepSha1, SigAlgo::Pkcs1v15Sha1);
         let asker = Asker { id: id.clone(), token: Token::new(&key), enc_algo, sig_algo };
         let link = connect(&master.requests, SocketType::Req).await;
-        Minion { id, key, asker, link, credentials: None, nonces: u128::from(std::process::id()) << 64 }
+        Minion {
+            id,
+            key,
+            asker,
+            link,
+            credentials: None,
+            trust: Trust::default(),
+            nonces: u128::from(std::process::id()) << 64,
+        }
     }
 
     async fn accepted(master: &Master, id: &str, which: usize) -> Minion {
@@ -300,14 +310,13 @@ impl Minion {
     }
 
     async fn auth(&mut self) -> Auth {
-        let trust = Trust::default();
         let applicant = Applicant {
             id: &self.id,
             key: &self.key,
             enc_algo: EncAlgo::OaepSha1,
             sig_algo: SigAlgo::Pkcs1v15Sha1,
             autosign_grains: None,
-            trust: &trust,
+            trust: &self.trust,
         };
         let (attempt, payload) = applicant.ask(*random(), random()).unwrap();
         let answer = exchange(&mut self.link, payload).await.expect("the master answers");

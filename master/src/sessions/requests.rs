@@ -103,7 +103,7 @@ impl Dealer<'_> {
         let command =
             msgpack::decode_map(load).map_err(|error| (ErrorCode::BadLoad, error.to_string())).and_then(|load| {
                 Command::from_load(&load).map_err(|bad| match bad {
-                    BadCommand::Unknown => unknown(),
+                    BadCommand::Uncallable | BadCommand::Unknown => unknown(),
                     BadCommand::Field(_) => (ErrorCode::BadLoad, bad.to_string()),
                 })
             });

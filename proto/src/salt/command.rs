@@ -17,6 +17,9 @@ pub enum BadCommand {
     /// A field is missing or of the wrong kind.
     #[error("the command has no {0:?}, or a wrong one")]
     Field(&'static str),
+    /// Salt has a function of this name, which wants more than a load (`verify_minion`): no request gets through to it.
+    #[error("the command cannot be asked for")]
+    Uncallable,
     /// There is no such command.
     #[error("there is no such command")]
     Unknown,
@@ -25,7 +28,11 @@ pub enum BadCommand {
 impl BadCommand {
     /// Returns what is replied under the session key.
     pub fn answer(self) -> Value {
-        Value::Map(Map::new())
+        match self {
+            // What every function answers that stumbles (salt-wire.md §1.4).
+            BadCommand::Uncallable => "".into(),
+            BadCommand::Field(_) | BadCommand::Unknown => Value::Map(Map::new()),
+        }
     }
 }
 
@@ -368,6 +375,7 @@ impl Load<'_> {
             "minion_runner" => self.whole(&["fun"], Command::Runner)?,
             "pub_ret" => Command::PublishReturns { jid: self.text("jid")? },
             "revoke_auth" => Command::RevokeAuth { preserve_minion_cache: self.flag("preserve_minion_cache") },
+            "verify_minion" => return Err(BadCommand::Uncallable),
             _ => return Err(BadCommand::Unknown),
         })
     }

@@ -1,5 +1,7 @@
 //! `auth.json`: every request is read, every reply made again, and judged by the minion's half.
 
+use std::sync::Arc;
+
 use halite_proto::map;
 use halite_proto::salt::auth::{
     Acceptance, Applicant, Attempt, AuthAnswer, AuthRefused, AuthRequest, BadAuth, Credentials, Proof, PubSig,
@@ -165,7 +167,7 @@ fn our_acceptances_have_salts_fields_and_signatures() {
             continue;
         }
         let recorded = &vector["reply_load_decoded"];
-        let pub_sig = recorded["pub_sig"].is_string().then(|| PubSig::Signing(private("master_sign")));
+        let pub_sig = recorded["pub_sig"].is_string().then(|| Arc::new(PubSig::Signing(private("master_sign"))));
         let port = u16::try_from(recorded["publish_port"].as_u64().unwrap()).unwrap();
         let acceptance = Acceptance::new(&master, port, &shared(text(&file, "master_aes")), pub_sig);
         let session = session(text(vector, "session_decrypted"));
@@ -300,7 +302,7 @@ fn a_token_for_another_master_comes_back_as_none() {
     assert_eq!(request.autosign_grains, Some(grains.clone()));
     assert!(!format!("{request:?}").contains("role"));
     let (master, keys) = (private("master"), file("auth"));
-    let precomputed = PubSig::Precomputed("c2ln\n".to_owned());
+    let precomputed = Arc::new(PubSig::Precomputed("c2ln\n".to_owned()));
     let acceptance = Acceptance::new(&master, 4505, &shared(text(&keys, "master_aes")), Some(precomputed));
     let session = session(text(&keys, "master_aes"));
     let load = inner(&acceptance.accept(&master, &request, &session).unwrap());

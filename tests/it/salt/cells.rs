@@ -66,6 +66,7 @@ pub(super) fn write_srv(srv: &Path) -> Vec<u8> {
     let blob: Vec<u8> = (0..BLOB).map(|at| u8::try_from((at * at / 7 + at) % 256).unwrap()).collect();
     write("salt/blob.bin", &blob);
     write("salt/web/init.sls", b"managed:\n  file.managed:\n    - name: {{ pillar['where'] }}/{{ grains['id'] }}.conf\n    - source: salt://web/site.conf\n    - template: jinja\n");
+    write("salt/failing.sls", b"wrong:\n  test.fail_without_changes: []\n");
     write("salt/web/site.conf", b"id = {{ grains['id'] }}\n");
     write(
         "pillar/top.sls",

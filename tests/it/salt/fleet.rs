@@ -17,6 +17,8 @@ pub(super) const ALL: &[Check] = &[
     ("halite '*' and every release's salt '*'", everybody),
     ("minions and keys name their wire", wires),
     ("pillar: targets, cache.pillar, cache.grains", pillar),
+    ("salt-run mine.get of every release", mine),
+    ("a failed state is told by an event", failed_state),
     ("publish.publish, full_data, runner", publish),
     ("a forged salt/key is refused", forged),
     ("a new shared key loses no job", rotation),
@@ -88,6 +90,28 @@ fn pillar(bench: &mut Bench) -> Tried {
     for path in ["minions/native/data.p", "pillar/native.p", "grains/native.p"] {
         let facts = std::fs::metadata(cachedir.join(path)).map_err(|error| format!("{path}: {error}"))?;
         check(facts.permissions().mode() & 0o777 == 0o600, || format!("{path}: {:o}", facts.permissions().mode()))?;
+    }
+    Ok(Verdict::Green)
+}
+
+fn mine(bench: &mut Bench) -> Tried {
+    bench.json(&["salt-*", "mine.update"])?;
+    for release in releases(bench) {
+        let mut found = Json::Null;
+        let same = comes_true(SLOW, || {
+            found = tool(bench, &release, "salt-run", &["mine.get", "salt-*", "test.arg"]).unwrap_or_default();
+            bench.minions.keys().all(|id| found[id]["args"][0] == "mined")
+        });
+        check(same, || format!("salt-run mine.get {}: {found}", release.version))?;
+    }
+    Ok(Verdict::Green)
+}
+
+fn failed_state(bench: &mut Bench) -> Tried {
+    bench.fleet.halite(&["-t", "60", "salt-*", "state.sls", "failing"]).expect_code(1);
+    for id in bench.minions.keys() {
+        let told = bench.fleet.wait_events(&format!("salt/job/*/sub/{id}/error/state.sls"), 1);
+        is(&told[0]["data"]["return"], &json!("Error: test.fail_without_changes"))?;
     }
     Ok(Verdict::Green)
 }

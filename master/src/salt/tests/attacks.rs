@@ -102,6 +102,8 @@ async fn what_is_not_known_is_answered_as_salt_does() {
     let master = Master::start().await;
     let mut minion = Minion::accepted(&master, "web1", 1).await;
     assert_eq!(minion.request(map! { "cmd" => "no_such" }).await, Map::new().into());
+    let verify = map! { "cmd" => "verify_minion", "id_" => "web1", "token" => "x" };
+    assert_eq!(minion.request(verify).await, "".into(), "as of Salt's master, which cannot call it either");
     assert_eq!(minion.request(map! { "cmd" => "_return", "jid" => "req" }).await, Map::new().into());
     assert_eq!(minion.request(map! { "cmd" => "minion_runner", "fun" => "test.arg" }).await, Map::new().into());
     let revoked = minion.request(map! { "cmd" => "revoke_auth" }).await;

@@ -1,8 +1,10 @@
 //! What a minion may, and gets.
 
+use proto::salt::auth::AuthRefused;
 use proto::salt::pillar::Waiting;
 
 use super::*;
+use crate::jobs::{Membership, Verdict};
 
 #[tokio::test]
 async fn a_key_goes_through_every_state() {
@@ -253,4 +255,103 @@ async fn a_job_goes_out_on_the_salt_wire_only_if_a_salt_minion_can_match_it() {
         let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
         assert_eq!(ear.open(&frames[0]).unwrap().into_inner().text("jid"), Some(expected.as_str()));
     }
+}
+
+#[tokio::test]
+async fn a_second_key_vouches_for_the_masters() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let signature = PubKeySignature::Key { name: "master_sign".to_owned(), passphrase: None };
+    let master = Master::start_with(dir, |config| config.pub_sig = Some(signature)).await;
+    let pki = master.dir.path().join("pki");
+    let signer = std::fs::read_to_string(pki.join("master_sign.pub")).unwrap();
+    let mut minion = Minion::connect(&master, "web1", 1).await;
+    minion.trust.signer = Some(proto::salt::rsa::PublicKey::from_pem(&signer).unwrap());
+    minion.auth().await;
+    master.act("accept", "web1").await;
+    assert_eq!(minion.auth().await, Auth::Accepted);
+    master.salt.inner.secrets.rotate().unwrap();
+    assert_eq!(minion.auth().await, Auth::Accepted, "after a new shared key too");
+    minion.trust.signer = Some(rsa(2).public().clone());
+    let applicant = Applicant {
+        id: &minion.id,
+        key: &minion.key,
+        enc_algo: EncAlgo::OaepSha1,
+        sig_algo: SigAlgo::Pkcs1v15Sha1,
+        autosign_grains: None,
+        trust: &minion.trust,
+    };
+    let (attempt, payload) = applicant.ask(*random(), random()).unwrap();
+    let answer = exchange(&mut minion.link, payload).await.unwrap();
+    assert_eq!(applicant.judge(&attempt, &answer).err(), Some(AuthRefused::PubSig), "another key did not sign it");
+    let same = crate::salt::vouch::open(&master.salt.inner.config, &master.keys).unwrap();
+    assert!(same.is_some() && std::fs::read_to_string(pki.join("master_sign.pub")).unwrap() == signer, "it is kept");
+}
+
+#[tokio::test]
+async fn a_signature_that_is_not_there_is_named() {
+    let master = Master::start().await;
+    let config = SaltConfig {
+        pub_sig: Some(PubKeySignature::File("m_pubkey_signature".to_owned())),
+        ..config(master.dir.path(), 4505)
+    };
+    let missing = crate::salt::vouch::open(&config, &master.keys).unwrap_err();
+    assert!(missing.to_string().contains("pki/m_pubkey_signature"), "{missing}");
+    std::fs::write(master.dir.path().join("pki/m_pubkey_signature"), "c2ln\n").unwrap();
+    assert!(crate::salt::vouch::open(&config, &master.keys).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_failed_state_is_told_besides_the_return() {
+    let master = Master::start().await;
+    let mut minion = Minion::accepted(&master, "web1", 1).await;
+    let jid = master.publish("*").await.jid;
+    let states = map! { "file_|-a_|-/a_|-managed" => map! { "result" => false, "name" => "/a" } };
+    let ret = map! { "cmd" => "_return", "jid" => &jid, "fun" => "state.sls", "fun_args" => vec!["web"], "return" => states,
+    "retcode" => 2, "success" => false };
+    minion.request(ret.clone()).await;
+    minion.request(ret).await;
+    let told = master.event(&format!("salt/job/{jid}/sub/web1/error/state.sls")).await;
+    assert_eq!((told.text("return"), told.text("name")), (Some("Error: file.managed"), Some("/a")));
+    assert_eq!(master.count("file.managed").await, 1, "a return counts once, and so do its failures");
+}
+
+/// Salt 3008's `salt -b` publishes part after part under one jid.
+#[tokio::test]
+async fn a_batch_is_one_job_that_goes_out_part_by_part() {
+    let master = Master::start().await;
+    let first = Minion::accepted(&master, "first", 1).await;
+    let second = Minion::accepted(&master, "second", 2).await;
+    let mut sub = ear(&master).await;
+    let jid = master.jobs.allocate().await.unwrap();
+    let publish = async |fun: &str, ids: &[&str]| {
+        let target = TargetText::new(ids.to_vec().into(), None);
+        let request = PublishRequest { target, fun: fun.into(), jid: Some(jid.clone()), ..master.ping("*") };
+        master.jobs.publish("root", request).await.unwrap().minions
+    };
+    assert_eq!(publish("test.ping", &["first"]).await, std::slice::from_ref(&first.id));
+    assert_eq!(publish("test.ping", &["first"]).await, [], "the same again is the same job");
+    assert_eq!(publish("test.version", &["second"]).await, [], "another job needs another jid");
+    assert_eq!(publish("test.ping", &["first", "second"]).await, std::slice::from_ref(&second.id));
+    let last = master.publish("*").await.jid;
+    let mut ear = Ear::new(first.credentials.unwrap().shared, None);
+    for (expected, means) in [(&jid, "first"), (&jid, "first,second"), (&last, "*")] {
+        let Ok(Incoming::Message(frames)) = sub.recv().await else { panic!("nothing was published") };
+        let heard = ear.open(&frames[0]).unwrap().into_inner();
+        let tgt = heard.at("tgt").map(|tgt| match tgt.as_list() {
+            Some(ids) => ids.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+            None => tgt.as_str().unwrap_or_default().to_owned(),
+        });
+        assert_eq!((heard.text("jid"), tgt.as_deref()), (Some(expected.as_str()), Some(means)));
+    }
+    // Who comes back for it gets one publication that means all.
+    let both = Value::from(vec!["first", "second"]);
+    for id in [&first.id, &second.id] {
+        let (_, owed) = master.jobs.since(id).await.unwrap();
+        let part = owed.iter().find(|publish| publish.jid == jid).unwrap();
+        assert_eq!(part.load.at("tgt"), Some(&both));
+        let verdict = master.jobs.admit(id, jid.as_str(), Membership::Itself).await.unwrap();
+        assert_eq!(verdict, Verdict::Accept(jid.clone()));
+    }
+    let shown = master.jobs.show(jid).await.unwrap().unwrap();
+    assert_eq!((shown.at("Minions"), shown.at("Target")), (Some(&both), Some(&both)));
 }

@@ -1,6 +1,7 @@
 //! A link against a Salt master that does what each test says, over loopback. The master is `proto::salt`'s other half.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -120,7 +121,8 @@ impl Master {
     }
 
     fn answer_of(&self, request: &AuthRequest) -> Vec<u8> {
-        let pub_sig = self.pub_sig.map(|key| PubSig::Signing(PrivateKey::from_pem(&key.to_pem(), None).unwrap()));
+        let pub_sig =
+            self.pub_sig.map(|key| Arc::new(PubSig::Signing(PrivateKey::from_pem(&key.to_pem(), None).unwrap())));
         let port = self.publisher.local_addr().port();
         Acceptance::new(self.key, port, &self.shared(), pub_sig).accept(self.key, request, &self.session()).unwrap()
     }

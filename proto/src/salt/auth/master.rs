@@ -1,6 +1,7 @@
 //! The master's half of `_auth`: judges the shape of a request and says what was decided (salt-wire.md §2.1 to §2.4).
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -166,12 +167,12 @@ pub struct Acceptance {
     publish_port: u16,
     aes: Zeroizing<String>,
     proof: Vec<u8>,
-    pub_sig: Option<PubSig>,
+    pub_sig: Option<Arc<PubSig>>,
 }
 
 impl Acceptance {
     /// Takes what is the same for all minions, and proves the shared key with the master's key.
-    pub fn new(master: &PrivateKey, publish_port: u16, shared: &SharedKey, pub_sig: Option<PubSig>) -> Acceptance {
+    pub fn new(master: &PrivateKey, publish_port: u16, shared: &SharedKey, pub_sig: Option<Arc<PubSig>>) -> Acceptance {
         let proof = master.seal_x931(digest_of(shared).as_bytes());
         let proof = proof.expect("64 bytes fit into the smallest modulus that is taken");
         Acceptance { publish_port, aes: shared.0.key_text(), proof, pub_sig }

@@ -1,6 +1,7 @@
 //! The job cache, as Salt's `local_cache` lays it out (salt-wire.md §8.2): `jobs/<h[0:2]>/<h[2:]>/`, h being the SHA-256
 //! of the jid.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,7 @@ impl JobDir {
         replace: Replace,
     ) -> Result<(), WriteError> {
         disk::make_dir(&self.0)?;
+        self.add_minions(minions)?;
         let path = self.0.join(".load.p");
         if replace == Replace::No && path.exists() {
             return Ok(());
@@ -57,9 +59,22 @@ impl JobDir {
         if wants_none {
             disk::write_whole(&self.0.join(NOCACHE), b"")?;
         }
-        disk::write_whole(&self.0.join(".minions.p"), &sorted(minions))?;
         // The last: who finds it finds all.
         disk::write_whole(&path, &msgpack::encode_modern(&load.clone().into()))
+    }
+
+    /// Adds to who is expected to return: a batch is one job in several parts.
+    fn add_minions(&self, minions: &[MinionId]) -> Result<(), WriteError> {
+        let path = self.0.join(".minions.p");
+        let there = fs::read(&path).ok().and_then(|bytes| msgpack::decode_modern(&bytes).ok());
+        let there = there.as_ref().and_then(Value::as_list).unwrap_or_default();
+        let known = there.iter().filter_map(Value::as_str);
+        let ids: BTreeSet<&str> = minions.iter().map(MinionId::as_str).chain(known).collect();
+        if ids.len() == there.len() && path.exists() {
+            return Ok(());
+        }
+        let ids: Vec<Value> = ids.into_iter().map(Value::from).collect();
+        disk::write_whole(&path, &msgpack::encode_modern(&ids.into()))
     }
 
     /// Writes which of a syndic's minions are expected to return, besides those that are known already.
@@ -113,7 +128,9 @@ pub(super) fn take_in(cachedir: &Path, event: &Event) -> Result<(), WriteError> 
             let Ok(id) = MinionId::parse(id) else { return Ok(()) };
             let minions = minions_of(&data);
             // A job that was published below it, and not here.
-            job.save_load(&jid, &load_of_new(&jid, &data), &minions, Replace::No)?;
+            if !job.0.join(".load.p").exists() {
+                job.save_load(&jid, &load_of_new(&jid, &data), &minions, Replace::No)?;
+            }
             job.save_minions(&id, &minions)
         }
         ("ret", Some(id)) => {
@@ -267,6 +284,10 @@ mod tests {
         let asked = map! { "fun" => "test.ping", "jid" => JID, "kwargs" => map! { "show_jid" => true } };
         job.save_load(&jid(), &asked, &[], Replace::Yes).unwrap();
         take_in(dir.path(), &event(&format!("salt/job/{JID}/new"), &new)).unwrap();
+        assert!(load().at("kwargs").unwrap().get("show_jid").is_some());
+        let part = map! { "jid" => JID, "fun" => "test.ping", "minions" => vec!["m3"] };
+        take_in(dir.path(), &event(&format!("salt/job/{JID}/new"), &part)).unwrap();
+        assert_eq!(hex(&job.0.join(".minions.p")), "93a26d31a26d32a26d33", "a batch is one job in several parts");
         assert!(load().at("kwargs").unwrap().get("show_jid").is_some());
     }
 
