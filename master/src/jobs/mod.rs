@@ -9,6 +9,7 @@ mod cache;
 mod earlier;
 mod expiry;
 mod projection;
+mod publication;
 mod recipients;
 mod state;
 mod step;
@@ -53,8 +54,6 @@ pub use task::JobsTask;
 const REQUESTS: usize = 1024;
 /// The largest publication: it is sent to every recipient.
 const MAX_PUBLICATION: usize = 4 * 1024 * 1024;
-/// What tells a syndic how many seconds it may take.
-const TO: &str = "to";
 /// How long a listing waits until the job cache has seen all that was logged before it was asked.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -184,7 +183,7 @@ impl Jobs {
         (recipients, syndics): (Recipients, Option<Arc<SyndicsConfig>>),
     ) -> Result<Published, CommandError> {
         let Recipients { minions, missing, perhaps } = recipients;
-        let load = publication(user, &jid, request, syndics.as_deref());
+        let load = publication::fields(user, &jid, request, syndics.as_deref());
         if msgpack::encode_map(&load).len() > MAX_PUBLICATION {
             return Err(CommandError::Invalid(format!("the job's arguments exceed {MAX_PUBLICATION} bytes")));
         }
@@ -466,32 +465,6 @@ impl recipients::Known for FactsOf {
 
 fn invalid(error: &BadTarget) -> CommandError {
     CommandError::Invalid(error.to_string())
-}
-
-/// The fields of a publication in Salt's order (salt-wire.md §4.2).
-fn publication(user: &str, jid: &Jid, request: &PublishRequest, syndics: Option<&SyndicsConfig>) -> Map {
-    let mut load = map! {
-        "fun" => request.fun.clone(),
-        "arg" => request.arg.clone(),
-        "tgt" => request.target.tgt.clone(),
-        "jid" => jid,
-        "ret" => request.ret.as_str(),
-        "tgt_type" => if request.target.tgt_type.is_empty() { "glob" } else { request.target.tgt_type.as_str() },
-        "user" => user,
-    };
-    if let Some(delimiter) = &request.target.delimiter {
-        load.set("delimiter", delimiter.as_str());
-    }
-    if let Some(metadata) = &request.metadata {
-        load.set("metadata", metadata.clone());
-    }
-    load.extend(request.options.clone());
-    match syndics {
-        Some(syndics) if load.at(TO).is_none() => load.set(TO, syndics.timeout.as_secs()),
-        Some(_) => {}
-        None => drop(load.take(TO)),
-    }
-    load
 }
 
 fn now_us() -> i64 {
