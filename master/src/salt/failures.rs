@@ -26,6 +26,10 @@ pub(super) fn of(load: &Map, jid: &Jid, id: &MinionId) -> Vec<NewEvent> {
             let name = format!("{}.{}", module.unwrap_or_default(), function.unwrap_or_default());
             let mut state = state.clone();
             state.set("retcode", retcode.clone());
+            // States have no such field; one that is there all the same names nobody else.
+            if state.at("id").is_some() {
+                state.set("id", id);
+            }
             // The name comes from the minion: it may not be another's tag.
             if let Some(tag) = Tag::parse(&name).ok().filter(|tag| tag.allowed_from(id)) {
                 events.push(event(tag, &state));
@@ -129,9 +133,11 @@ mod tests {
 
     #[test]
     fn a_state_cannot_name_a_tag_that_is_not_its_minions() {
-        let forged = map! { "salt/key_|-x_|-x_|-y" => map! { "result" => false } };
+        let forged = map! { "salt/key_|-x_|-x_|-y" => map! { "result" => false },
+        "test_|-x_|-x_|-nop" => map! { "result" => false, "id" => "db1" } };
         let tags = told(&map! { "fun" => "state.sls", "retcode" => 2, "return" => forged });
-        assert_eq!(tags.len(), 1);
-        assert!(tags[0].0.ends_with("/sub/m8/error/state.sls"), "{tags:?}");
+        let error = "salt/job/20261126054647772772/sub/m8/error/state.sls";
+        assert_eq!(tags.iter().map(|(tag, _)| tag.as_str()).collect::<Vec<_>>(), [error, "test.nop", error]);
+        assert!(tags.iter().all(|(_, data)| data.text("id") == Some("m8")), "{tags:?}");
     }
 }
