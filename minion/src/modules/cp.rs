@@ -58,7 +58,8 @@ CLI Example:
     },
     Function {
         name: "cp.get_dir",
-        doc: "Copy a directory of the master to a directory here, and return the files that were written. The directories
+        doc:
+            "Copy a directory of the master to a directory here, and return the files that were written. The directories
 that the destination needs are made. As in Salt, further keywords are variables for a template, and count for nothing.
 
 CLI Example:
