@@ -232,6 +232,27 @@ async fn damage_does_not_keep_the_rest_from_being_backed_up() {
 }
 
 #[tokio::test]
+async fn damage_that_a_copy_does_not_meet_is_named_all_the_same() {
+    let (folder, files) = scene().await;
+    compact(&files, &mut |_| {}).unwrap();
+    let segments = bus::files(&files.events).unwrap();
+    let (rows, holes) = (&segments[0].1, &segments[1].1);
+    assert!(bus::is_plain(rows) && bus::is_plain(holes), "they are copied byte for byte");
+    let mut bytes = fs::read(rows).unwrap();
+    bytes[20_000..60_000].fill(0xff);
+    fs::write(rows, &bytes).unwrap();
+    let db = Connection::open(holes).unwrap();
+    db.execute("DELETE FROM events WHERE offset = ?1", [segments[1].0 as i64 + 1]).unwrap();
+    drop(db);
+    let to = folder.path().join("backup");
+    let done = backup(&files, &to, &mut |_| {}).unwrap();
+    assert_eq!((done.damaged, done.head), (vec![rows.clone(), holes.clone()], EVENTS));
+    assert_eq!(fs::read(to.join("events").join(rows.file_name().unwrap())).unwrap(), bytes);
+    restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+    assert!(exported(&files, &[]).ends_with(&(segments[2].0..=EVENTS).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
 async fn an_export_says_what_is_missing() {
     let (_folder, files) = scene().await;
     let segments = bus::files(&files.events).unwrap();
