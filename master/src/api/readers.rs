@@ -62,7 +62,7 @@ mod tests {
         assert!(refused.contains("the cursor ship has a reader already"), "{refused}");
         let _other = readers.begin("audit").await.unwrap();
         let (next, ()) = tokio::join!(readers.begin("ship"), async {
-            tokio::time::sleep(GIVE_WAY / 2).await;
+            tokio::task::yield_now().await;
             drop(first);
         });
         next.unwrap();
