@@ -8,6 +8,8 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rusqlite::ErrorCode;
+
 use super::check;
 use super::{
     Files, MANIFEST, Progress, StoreError, copy_folder, database_error, file_error, head, read_only, sync, with_end,
@@ -118,17 +120,25 @@ enum Copied {
 /// written, and cannot be taken damaged.
 fn copy_segment(from: &Path, to: &Path, (first, next): (u64, Option<u64>)) -> Result<Copied, StoreError> {
     let Some(next) = next else { return copy_file(from, to).map(|()| Copied::Whole) };
-    if is_damaged(copy_file(from, to).and_then(|()| index(to)))? {
+    let fault = |path: &Path| match check::fault(path, first, next) {
+        Err(error) if bus::is_damage(&error, path) => Ok(Some(error.to_string())),
+        looked => looked.map_err(database_error("check", path)),
+    };
+    if let Err(error) = copy_file(from, to).and_then(|()| index(to)) {
+        // SQLite takes some damage for a full disk: the segment itself tells.
+        let is_full = matches!(&error, StoreError::Database { source, .. }
+            if source.sqlite_error_code() == Some(ErrorCode::DiskFull));
+        if is_full && fault(from)?.is_none() {
+            return Err(error);
+        }
+        if !is_full {
+            is_damaged(Err(error))?;
+        }
         copy_as_it_is(from, to)?;
         return Ok(Copied::Damaged);
     }
     // The copy is looked at, not the segment: it is what a restore reads, and retention does not take it away meanwhile.
-    let fault = match check::fault(to, first, next) {
-        Ok(fault) => fault,
-        Err(error) if bus::is_damage(&error, to) => Some(error.to_string()),
-        Err(source) => return Err(database_error("check", to)(source)),
-    };
-    let Some(fault) = fault else { return Ok(Copied::Whole) };
+    let Some(fault) = fault(to)? else { return Ok(Copied::Whole) };
     tracing::debug!(fault, path = %from.display(), "a segment is damaged");
     Ok(Copied::Damaged)
 }

@@ -232,6 +232,18 @@ async fn damage_does_not_keep_the_rest_from_being_backed_up() {
 }
 
 #[tokio::test]
+async fn damage_that_looks_like_a_full_disk_is_named_as_what_it_is() {
+    let (folder, files) = scene().await;
+    let path = bus::files(&files.events).unwrap()[0].1.clone();
+    assert!(!bus::is_plain(&path), "it is copied as a database");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20_000..40_000].fill(0xff);
+    fs::write(&path, &bytes).unwrap();
+    let done = backup(&files, &folder.path().join("backup"), &mut |_| {}).unwrap();
+    assert_eq!(done.damaged, [path]);
+}
+
+#[tokio::test]
 async fn damage_that_a_copy_does_not_meet_is_named_all_the_same() {
     let (folder, files) = scene().await;
     compact(&files, &mut |_| {}).unwrap();
