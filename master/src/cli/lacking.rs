@@ -53,7 +53,7 @@ pub(super) const RUN: Lacking = &[
 const ALL: Lacking = &[
     (
         &["-a", "--auth", "--eauth", "--external-auth", "-T", "--make-token", "--username", "--password"],
-        "there is no external authentication; what you may do goes by the user you are: root and the master's user may all",
+        "there is no external authentication; what you may do goes by the user you are: root and the master's user may do everything",
     ),
     (&["--hard-crash"], "leave it out; -l debug logs more"),
     (&["--log-file", "--log-file-level"], "logs go to stderr, so redirect it with 2>FILE; -l sets the level"),
