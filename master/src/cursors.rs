@@ -102,10 +102,14 @@ impl Cursors {
     pub async fn advance(&self, name: String, owner: Owner, offset: u64) -> Result<(), CommandError> {
         check(&name)?;
         let next = offset.min(self.bus.head()).saturating_add(1);
-        let moved = name.clone();
-        let next = self.off(move |db| advance(db, &moved, owner, next)).await?;
-        self.bus.note_cursor(&name, Some(next));
-        Ok(())
+        let bus = self.bus.clone();
+        // Noted where it is stored, so that of two moves the later one is noted last.
+        self.off(move |db| {
+            let next = advance(db, &name, owner, next)?;
+            bus.note_cursor(&name, Some(next));
+            Ok(())
+        })
+        .await
     }
 
     /// Forgets a cursor.

@@ -269,7 +269,7 @@ impl Master {
         let loaded = match read {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
-                let error = format!("failed to {:#}", anyhow::Error::from(error));
+                let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!("{error}; the old configuration keeps running");
                 self.bus.try_fire(Tag::config("rejected"), &map! { "error" => error.as_str() });
                 return Err(error);

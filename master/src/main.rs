@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let config = match config::load(&arguments.config_dir) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("halite-master: failed to {:#}", anyhow::Error::from(error));
+            eprintln!("halite-master: {:#}", anyhow::Error::from(error));
             return ExitCode::from(CONFIG);
         }
     };

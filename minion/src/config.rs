@@ -130,7 +130,7 @@ pub struct Config {
     pub sock_dir: PathBuf,
     /// `spool_max_age`: how long an event is kept for a master that is away, in seconds. Default: the spool's, a week.
     pub spool_max_age: Option<Duration>,
-    /// `spool_max_bytes`: how many bytes of events are kept for it. Default: the spool's, 16 MiB.
+    /// `spool_max_bytes`: how many bytes of events are kept for it, bare or with a unit. Default: the spool's, 16 MiB.
     pub spool_max_bytes: Option<u64>,
     /// `start_event_grains`: names of grains that the start event carries. Default: none.
     pub start_event_grains: Vec<String>,
@@ -199,7 +199,7 @@ impl Config {
             sock_dir: under("sock_dir", "var/run/halite/minion")?,
             root_dir: root_dir.clone(),
             spool_max_age: reader.number("spool_max_age", 60, 31_536_000)?.map(Duration::from_secs),
-            spool_max_bytes: reader.number("spool_max_bytes", 65_536, 1 << 34)?,
+            spool_max_bytes: reader.bytes("spool_max_bytes", 65_536, 1 << 34)?,
             start_event_grains: reader.texts("start_event_grains")?,
             waiting_jobs: count(reader.number("waiting_jobs", 0, 65_536)?),
             warnings,

@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use crate::database::{self, clamp, unix_ms};
+use crate::database::{self, Schema, clamp, unix_ms};
 
 /// How many requests may wait for the thread. A sender waits when it is full: jobs come no faster than the disk is.
 const REQUESTS: usize = 256;
@@ -32,8 +32,13 @@ const STACK_BYTES: usize = 512 << 10;
 /// What a job that was cut by a restart returns.
 const INTERRUPTED: &str = "interrupted";
 
-const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS jids (
-    jid TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL, state INTEGER NOT NULL, load BLOB) WITHOUT ROWID;";
+const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: &[("jids", "jid expires_ms state load")],
+    sql: "CREATE TABLE IF NOT EXISTS jids (
+        jid TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL, state INTEGER NOT NULL, load BLOB) WITHOUT ROWID;",
+    lost: "which jobs have run, so that one which comes again runs again, and the returns that the master has not",
+};
 
 const STARTED: i64 = 0;
 const RETURNED: i64 = 1;
@@ -152,7 +157,7 @@ enum Answer {
 impl Memory {
     /// Opens the memory in `folder`; see [`Jids::open`].
     pub fn open(folder: &Path, now_ms: u64) -> Result<(Memory, Owed), OpenError> {
-        let mut memory = Memory { database: database::open(&folder.join("jids.db"), SCHEMA)? };
+        let mut memory = Memory { database: database::open(&folder.join("jids.db"), &SCHEMA)? };
         let owed = memory.owed(now_ms).map_err(OpenError::Read)?;
         Ok((memory, owed))
     }
@@ -399,12 +404,46 @@ mod tests {
 
     #[test]
     fn only_what_is_expired_and_acknowledged_is_forgotten() {
-        let database = database::open(Path::new(":memory:"), SCHEMA).unwrap();
+        let database = database::open(Path::new(":memory:"), &SCHEMA).unwrap();
         let memory = Memory { database };
         super::begin(&memory.database, &jid(1), 100, b"\x80").unwrap().unwrap();
         assert_eq!(memory.delete(200), Ok(0));
         apply(&memory.database, Request::Acknowledged(jid(1)));
         assert_eq!((memory.delete(100), memory.delete(101)), (Ok(0), Ok(1)));
+    }
+
+    #[test]
+    fn a_memory_of_another_form_is_left_as_it_is_and_named() {
+        let refused = |sql: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("jids.db");
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let before = std::fs::read(&path).unwrap();
+            let error = Jids::open(folder.path()).map(drop).unwrap_err();
+            assert_eq!(std::fs::read(&path).unwrap(), before);
+            let told = std::error::Error::source(&error).unwrap().to_string();
+            assert!(told.starts_with(&format!("use {}: ", path.display())) && told.contains("move the file"), "{told}");
+            assert!(told.contains("loses which jobs have run"), "{told}");
+            told
+        };
+        assert!(
+            refused("CREATE TABLE jids (id INTEGER, what TEXT)").contains("its tables are not those of this minion")
+        );
+        assert!(refused("CREATE TABLE other (id INTEGER)").contains("its tables are not those of this minion"));
+        let newer = refused(&format!("{} PRAGMA user_version = 7", SCHEMA.sql));
+        assert!(newer.contains("of a newer minion (form 7; this one knows 1); start the newer one"), "{newer}");
+    }
+
+    #[test]
+    fn a_memory_from_before_forms_were_counted_is_taken_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join("jids.db")).unwrap();
+        old.execute_batch(SCHEMA.sql).unwrap();
+        super::begin(&old, &jid(1), u64::MAX, b"\x80").unwrap().unwrap();
+        drop(old);
+        owed_after(folder.path(), |jids| assert_eq!(begin(jids, &jid(1)), Ok(Begun::Known)));
+        let now = Connection::open(folder.path().join("jids.db")).unwrap();
+        assert_eq!(now.query_row("PRAGMA user_version", [], |row| row.get(0)), Ok(1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Reading order: `yaml` (load, repairs, dump, command-line arguments), `jinja` (templates), `sls` (templates that are
 //! YAML), `fnmatch` (tag and id globs), `python` (how Python prints values), `output` (what the command line prints),
-//! `nearest` (the word that a mistyped one means).
+//! `nearest` (the word that a mistyped one means), `unit` (numbers with a unit).
 
 pub mod fnmatch;
 pub mod jinja;
@@ -11,4 +11,5 @@ pub mod nearest;
 pub mod output;
 pub mod python;
 pub mod sls;
+pub mod unit;
 pub mod yaml;

@@ -1,7 +1,8 @@
 //! The log on the disk, as an operator handles it: cursors, statistics, retention, backup, and a disk that is full.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use halite_tests::{Fleet, skipped, wait_for};
 use serde_json::json;
@@ -41,6 +42,23 @@ fn a_reader_with_a_name_goes_on_where_it_stopped() {
     fleet.halite(&["events", "cursors", "--delete", "shipper"]).expect_code(0);
     assert_eq!(fleet.halite(&["events", "cursors", "--delete", "shipper"]).code, 1);
     assert_eq!(fleet.halite(&["events", "cursors", "--delete", "reactor"]).code, 64);
+}
+
+#[test]
+fn a_cursor_has_one_reader_until_that_one_ends() {
+    let fleet = Fleet::new().start();
+    fire(&fleet, "test/tag", "{n: 1}");
+    let words = ["events", "--tag", "test/*", "--cursor", "shipper", "--out", "jsonl", "--since", "start"];
+    let mut first = fleet.halite_command(&[&words[..], &["--follow"]].concat()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"n\":1"), "{line}");
+    let second = fleet.halite(&words).expect_code(1);
+    assert!(second.stderr.contains("the cursor shipper has a reader already"), "{second:?}");
+    assert_eq!(fleet.halite(&["events", "--cursor", "other"]).code, 0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    fleet.halite(&words).expect_code(0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::caller::Who;
 use super::error::ApiError;
 use super::input::Input;
+use super::readers::Reading;
 use super::{Api, Ask, EventStream, stopped};
 use crate::bus::{Event, EventQuery, Since};
 use crate::command::{Command, CommandError, Reply};
@@ -168,11 +169,15 @@ pub(super) async fn stream<A: Ask>(
             begun(&api, Who(who.0.clone()), stamp_us).await?;
         }
     }
+    let reading = match &wish.cursor {
+        Some(name) => Some(api.readers.begin(name).await?),
+        None => None,
+    };
     if let Some(name) = wish.cursor.take().filter(|_| wish.seen.is_none()) {
         wish.since = Since::Offset(take_up(&api, Who(who.0.clone()), name, wish.since).await?);
     }
     let events = api.door.events(who.0, EventQuery { tags: wish.tags, since: wish.since, until }).await?;
-    let feed = Feed { events, seen: wish.seen, stopping: api.stopping };
+    let feed = Feed { events, seen: wish.seen, stopping: api.stopping, _reading: reading };
     let frames = futures_util::stream::unfold(feed, |mut feed| async move {
         let event = feed.next().await?;
         Some((Ok::<_, Infallible>(frame(&event)), feed))
@@ -280,6 +285,8 @@ struct Feed {
     events: EventStream,
     seen: Option<u64>,
     stopping: watch::Receiver<bool>,
+    /// Held as long as the answer goes on.
+    _reading: Option<Reading>,
 }
 
 impl Feed {

@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod keys;
 mod minions;
 mod reactor;
+mod readers;
 pub mod run;
 mod server;
 mod socket;
@@ -87,6 +88,8 @@ impl Ask for Door {
 #[derive(Clone)]
 struct Api<A> {
     door: A,
+    /// Who reads behind a cursor.
+    readers: readers::Readers,
     /// Becomes true when the master stops: endless answers end.
     stopping: watch::Receiver<bool>,
 }

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::readers::Readers;
 use super::{Api, Ask, routes, stopped};
 use crate::unix::Peer;
 
@@ -36,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the API until `shutdown` is ready, then lets running requests end, for a moment.
 pub async fn serve<A: Ask>(listener: UnixListener, door: A, shutdown: impl Future<Output = ()> + Send) {
     let (stop, stopping) = watch::channel(false);
-    let router = routes(Api { door, stopping: stopping.clone() });
+    let router = routes(Api { door, readers: Readers::default(), stopping: stopping.clone() });
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

@@ -124,7 +124,6 @@ impl TargetArgs {
             (self.compound, "compound"),
             (self.nodegroup, "nodegroup"),
             (self.ipcidr, "ipcidr"),
-            (self.range, "range"),
         ];
         kinds.into_iter().find(|(chosen, _)| *chosen).map_or("glob", |(_, kind)| kind)
     }
@@ -137,6 +136,11 @@ impl JobArgs {
             return Err(Usage(
                 "--batch is not in this version; run the job on parts of the fleet with -L or patterns".to_owned(),
             ));
+        }
+        if self.target.range {
+            let text =
+                "--range is not in this version; name the minions with -L, or a group of the configuration with -N";
+            return Err(Usage(text.to_owned()));
         }
         let call = Call::read(&self.fun, &self.args, &self.args_separator, &self.no_parse)?;
         let tgt_type = self.target.kind();
@@ -255,7 +259,6 @@ mod tests {
         check("test.ping -L test.ping", "list", r#"["test.ping"]"#);
         check("-G os:Debian test.ping", "grain", "\"os:Debian\"");
         check("-G os|Debian --delimiter | test.ping", "grain", "\"os|Debian\"");
-        check("-R %web test.ping", "range", "\"%web\"");
     }
 
     #[test]
@@ -274,6 +277,7 @@ mod tests {
     #[test]
     fn what_this_version_lacks_is_said() {
         assert!(request("m1 test.ping -b 10%").unwrap_err().starts_with("--batch is not in this version"));
+        assert!(request("-R %web test.ping").unwrap_err().starts_with("--range is not in this version; name"));
         assert!(request("-E -G m1 test.ping").is_err());
     }
 }

@@ -17,6 +17,7 @@ mod globals;
 mod job;
 mod jobs;
 mod key;
+mod lacking;
 mod man;
 mod minions;
 mod out;

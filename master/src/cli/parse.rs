@@ -11,7 +11,7 @@ use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser};
 use super::globals::Globals;
 use super::job::JobArgs;
 use super::salt;
-use super::{completions, demo, doctor, events, jobs, key, man, minions, reactor, reload, run, store};
+use super::{completions, demo, doctor, events, jobs, key, lacking, man, minions, reactor, reload, run, store};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -117,11 +117,14 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Parsed, clap::Error> {
         "salt-key" => salt::key(&words),
         "salt-run" => salt::run(&words),
         _ if names_target(&words) => {
-            let JobCli { globals, job } = JobCli::try_parse_from(words).map_err(name_verbs)?;
+            let JobCli { globals, job } = JobCli::try_parse_from(words)
+                .map_err(|error| lacking::instead(name_verbs(error), lacking::JOB, JobCli::command))?;
             Ok(Parsed { globals, task: Task::Job(Box::new(job)) })
         }
         _ => {
-            let matches = documented().try_get_matches_from(words)?;
+            let matches = documented()
+                .try_get_matches_from(words)
+                .map_err(|error| lacking::instead(error, lacking::RUN, VerbCli::command))?;
             let VerbCli { globals, verb } = VerbCli::from_arg_matches(&matches)?;
             Ok(Parsed { globals, task: verb.into() })
         }

@@ -9,6 +9,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser};
 
 use super::globals::{Face, Globals, OutputArgs};
 use super::key::{KeyArgs, KeyState, KeyVerb, Selection};
+use super::lacking;
 use super::parse::{JobCli, Parsed, Task};
 use super::run::RunArgs;
 
@@ -23,7 +24,7 @@ fn salt() -> clap::Command {
 
 /// Reads the words of `salt`.
 pub(super) fn job(words: &[OsString]) -> Result<Parsed, clap::Error> {
-    let matches = salt().try_get_matches_from(words)?;
+    let matches = salt().try_get_matches_from(words).map_err(|error| lacking::instead(error, lacking::JOB, salt))?;
     let JobCli { globals, job } = <JobCli as clap::FromArgMatches>::from_arg_matches(&matches)?;
     Ok(Parsed { globals: Globals { face: Face::Salt("salt"), ..globals }, task: Task::Job(Box::new(job)) })
 }
@@ -43,7 +44,8 @@ struct RunCli {
 
 /// Reads the words of `salt-run`.
 pub(super) fn run(words: &[OsString]) -> Result<Parsed, clap::Error> {
-    let RunCli { globals, run, timeout: _ } = RunCli::try_parse_from(words)?;
+    let RunCli { globals, run, timeout: _ } =
+        RunCli::try_parse_from(words).map_err(|error| lacking::instead(error, lacking::RUN, RunCli::command))?;
     Ok(Parsed { globals: Globals { face: Face::Salt("salt-run"), ..globals }, task: Task::Run(run) })
 }
 
@@ -172,7 +174,7 @@ impl KeyCli {
 
 /// Reads the words of `salt-key`.
 pub(super) fn key(words: &[OsString]) -> Result<Parsed, clap::Error> {
-    let cli = KeyCli::try_parse_from(words)?;
+    let cli = KeyCli::try_parse_from(words).map_err(|error| lacking::instead(error, lacking::KEY, KeyCli::command))?;
     let verb = cli.verb()?;
     let mut output = cli.output;
     if cli.quiet {

@@ -404,6 +404,7 @@ fn each_kind_of_refusal_has_its_exit_code() {
     assert_eq!(master.run("halite ghost* test.ping"), (no_match.to_owned(), exit::NO_MATCH));
     assert_eq!(master.run("halite -G os:Debian test.ping").1, exit::USAGE);
     assert_eq!(master.run("halite * test.ping -b 2").1, exit::USAGE);
+    assert_eq!(master.run("halite -R %web test.ping").1, exit::USAGE);
     assert_eq!(master.run("halite *").1, exit::USAGE);
     assert_eq!(master.run("halite").1, exit::USAGE);
     assert_eq!(master.run("halite reload").1, exit::NOT_PERMITTED);
@@ -412,6 +413,45 @@ fn each_kind_of_refusal_has_its_exit_code() {
     std::fs::write(elsewhere.path().join("master"), format!("sock_dir: {}\n", elsewhere.path().display())).unwrap();
     let line = format!("halite -c {} * test.ping", elsewhere.path().display());
     assert_eq!(super::run(words(&line)), exit::UNREACHABLE);
+}
+
+#[test]
+fn an_option_that_only_salt_has_is_refused_with_what_to_do_instead() {
+    let check = |line: &str, expected: &str| {
+        let error = parse(words(line)).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("error: {expected}")), "{line}: {error}");
+        assert_eq!(exit::usage(&error), exit::USAGE, "{line}");
+    };
+    for program in ["halite", "salt"] {
+        for option in ["--batch-wait 2", "--batch-safe-limit=3", "--batch-safe-size 3", "--failhard"] {
+            let name = option.split([' ', '=']).next().unwrap();
+            check(&format!("{program} * test.ping {option}"), &format!("{name} is not taken: there are no batches"));
+        }
+        for option in ["-p", "--progress", "--subset", "-d", "--doc", "--documentation", "--return_config"] {
+            check(&format!("{program} * test.ping {option}"), &format!("{option} is not taken: "));
+        }
+        for option in ["--return_kwargs", "--start-event", "--output-diff", "--config-dump", "--preview-target"] {
+            check(&format!("{program} * test.ping {option}"), &format!("{option} is not taken: "));
+        }
+        for option in ["--module-executors", "--executor-opts", "--args-stdin", "--state-output", "--state_verbose"] {
+            check(&format!("{program} * test.ping {option}"), &format!("{option} is not taken: "));
+        }
+    }
+    for command in ["halite * test.ping", "salt * test.ping", "salt-run test.arg", "salt-key -L", "halite run test.arg"]
+    {
+        for option in ["--auth pam", "-T", "--eauth pam", "--username x", "--password x"] {
+            let name = option.split(' ').next().unwrap();
+            check(&format!("{command} {option}"), &format!("{name} is not taken: there is no external authentication"));
+        }
+        check(&format!("{command} --saltfile x"), "--saltfile is not taken: there are no Saltfiles");
+        check(&format!("{command} --versions-report"), "--versions-report is not taken: --version");
+    }
+    check("salt * test.ping -a pam", "-a is not taken: there is no external authentication");
+    check("salt-run -d", "-d is not taken: the runners are described");
+    check("halite run test.arg --async", "--async is not taken: a runner is waited for");
+    check("salt-key --gen-keys=x", "--gen-keys is not taken: a minion makes its own key");
+    check("salt-key --gen-signature", "--gen-signature is not taken: ");
+    check("halite * test.ping --no-such", "unexpected argument '--no-such' found");
 }
 
 #[test]

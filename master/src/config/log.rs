@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ConfigError, Options, Paths, unit};
+use render::unit;
+
+use super::{ConfigError, Options, Paths};
 use crate::bus::{BusConfig, Retention};
 
 /// The smallest segment of the event log: an empty one has 20 KiB, and a crowd of files helps nobody.
@@ -35,15 +37,16 @@ impl Options<'_> {
     /// Reads a number of bytes, bare or with a unit: `256MiB`.
     fn bytes(&self, key: &'static str) -> Result<Option<u64>, ConfigError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        let read = unit::scaled(&text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)]);
-        read.map(Some).ok_or_else(|| self.wrong(key, "a number of bytes, or one with KiB, MiB, GiB or TiB"))
+        unit::bytes(&text)
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, "a number of bytes, or one with KiB, MiB, GiB or TiB"))
     }
 
     /// Reads a span of time, bare seconds or with a unit: `30d`. 0 is no limit.
     fn age(&self, key: &'static str) -> Result<Option<Option<Duration>>, ConfigError> {
         let Some(text) = self.text(key)? else { return Ok(None) };
-        let read = unit::scaled(&text, &[("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]);
-        let seconds = read.ok_or_else(|| self.wrong(key, "a number of seconds, or one with m, h or d"))?;
+        let seconds =
+            unit::seconds(&text).ok_or_else(|| self.wrong(key, "a number of seconds, or one with m, h or d"))?;
         Ok(Some(Some(Duration::from_secs(seconds)).filter(|age| !age.is_zero())))
     }
 }

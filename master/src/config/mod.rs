@@ -18,9 +18,9 @@ mod log;
 mod requests;
 mod salt;
 mod salt_tools;
-mod unit;
 mod watch;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -49,11 +49,11 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// How many files `master.d` may hold.
 const MAX_FILES: usize = 1_000;
 
-/// Why the configuration cannot be used. Names file, line and column where there is one.
+/// Why the configuration cannot be used. Begins with file, line and column where there is one, as the minion's does.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("read {path}; check that it is UTF-8 text and that this user may read it")]
+    #[error("{path}: cannot be read; check that it is UTF-8 text and that this user may read it")]
     Read {
         /// The file.
         path: String,
@@ -61,10 +61,10 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A file is not YAML.
-    #[error("understand the configuration")]
+    #[error(transparent)]
     Yaml(#[from] yaml::YamlError),
     /// A file does not hold a map of options.
-    #[error("understand {path}: it must be a map of options (`key: value` lines), not {found}")]
+    #[error("{path}:1:1: expected a map of options (`key: value` lines), found {found}")]
     Shape {
         /// The file.
         path: String,
@@ -72,19 +72,19 @@ pub enum ConfigError {
         found: &'static str,
     },
     /// An option has a value of the wrong kind.
-    #[error("{place}: use option {key}: it must be {expected}, not {found}")]
+    #[error("{place}: {key}: expected {expected}, found {found}")]
     Option {
         /// File, line and column.
         place: String,
         /// The option.
         key: &'static str,
         /// What is expected.
-        expected: &'static str,
+        expected: Cow<'static, str>,
         /// What stands there.
         found: String,
     },
     /// The nodegroups have the wrong form.
-    #[error("{place}: use option nodegroups")]
+    #[error("{place}")]
     Nodegroups {
         /// File, line and column.
         place: String,
@@ -92,7 +92,7 @@ pub enum ConfigError {
         source: BadNodegroup,
     },
     /// The reactor's rules are wrong.
-    #[error("use option reactor")]
+    #[error(transparent)]
     Reactor(#[from] yaml::PairError),
 }
 
@@ -178,7 +178,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
         publish_port: options.number("publish_port")?.unwrap_or(4505),
         ret_port: options.number("ret_port")?.unwrap_or(4506),
         ping: options.seconds("ping_interval_s", 15)?,
-        log_level: options.text("log_level")?.unwrap_or_else(|| "info".into()),
+        log_level: log_level(&options)?,
         keys: keys::read(&options, &paths)?,
         bus: log::read(&options, &paths)?,
         jobs: jobs::read(&options, &paths, nodegroups, syndics)?,
@@ -208,7 +208,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
 pub fn client(confdir: &Path) -> Result<ClientConfig, ConfigError> {
     let files = Files::read_with(confdir, |files, path| {
         if let Err(error) = files.add(path) {
-            files.notes.push(format!("failed to {:#}", anyhow::Error::from(error)));
+            files.notes.push(format!("{:#}", anyhow::Error::from(error)));
         }
         Ok(())
     })?;
@@ -240,10 +240,11 @@ impl Files {
     ) -> Result<Files, ConfigError> {
         let mut files = Files { options: Map::new(), places: HashMap::new(), reactor: None, notes: Vec::new() };
         let main = confdir.join("master");
-        if main.exists() {
-            files.add(&main)?;
-        } else {
+        // A link that leads nowhere, and a folder that may not be looked into, are no missing file.
+        if std::fs::symlink_metadata(&main).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             files.notes.push(format!("{} does not exist; the defaults hold", main.display()));
+        } else {
+            files.add(&main)?;
         }
         let dir = confdir.join("master.d");
         let mut extra: Vec<PathBuf> = match std::fs::read_dir(&dir) {
@@ -341,10 +342,13 @@ struct Options<'a> {
 }
 
 impl Options<'_> {
-    fn wrong(&self, key: &'static str, expected: &'static str) -> ConfigError {
-        let found = self.map.at(key).map(|value| format!("{value:?}")).unwrap_or_default();
+    fn wrong(&self, key: &'static str, expected: impl Into<Cow<'static, str>>) -> ConfigError {
+        let found = match self.map.at(key) {
+            Some(value @ (Value::Bool(_) | Value::Float(_) | Value::Int(_) | Value::Str(_))) => format!("{value:?}"),
+            other => other.unwrap_or(&Value::Null).kind().to_owned(),
+        };
         let place = self.places.get(key).cloned().unwrap_or_default();
-        ConfigError::Option { place, key, expected, found }
+        ConfigError::Option { place, key, expected: expected.into(), found }
     }
 
     fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
@@ -378,14 +382,14 @@ impl Options<'_> {
         }
     }
 
+    /// Reads a whole number of an unsigned kind.
     fn number<T: TryFrom<i128>>(&self, key: &'static str) -> Result<Option<T>, ConfigError> {
-        match self.map.at(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Int(number)) => {
-                T::try_from(*number).map(Some).map_err(|_| self.wrong(key, "a number in its range"))
-            }
-            Some(_) => Err(self.wrong(key, "a number")),
-        }
+        let Some(value) = self.map.at(key).filter(|value| **value != Value::Null) else { return Ok(None) };
+        let read = if let Value::Int(number) = value { T::try_from(*number).ok() } else { None };
+        read.map(Some).ok_or_else(|| {
+            let most = u128::MAX >> (128 - 8 * size_of::<T>());
+            self.wrong(key, format!("a whole number from 0 to {most}"))
+        })
     }
 
     fn parsed<T: std::str::FromStr>(
@@ -422,6 +426,18 @@ fn nodegroups(options: &Options<'_>) -> Result<Nodegroups, ConfigError> {
     let place = || options.places.get("nodegroups").cloned().unwrap_or_default();
     let read = Nodegroups::read(options.map.at("nodegroups").unwrap_or(&Value::Null));
     read.map_err(|source| ConfigError::Nodegroups { place: place(), source })
+}
+
+/// Salt's names of levels, and `warn`, which is what most other programs call it.
+const LOG_LEVELS: &[&str] =
+    &["all", "garbage", "trace", "debug", "profile", "info", "warning", "warn", "error", "critical", "quiet"];
+
+fn log_level(options: &Options<'_>) -> Result<String, ConfigError> {
+    let level = options.text("log_level")?.unwrap_or_else(|| "info".to_owned()).to_ascii_lowercase();
+    if LOG_LEVELS.contains(&level.as_str()) {
+        return Ok(level);
+    }
+    Err(options.wrong("log_level", format!("one of {}", LOG_LEVELS.join(", "))))
 }
 
 fn hostname() -> String {

@@ -126,6 +126,39 @@ fn errors_name_file_and_line() {
 }
 
 #[test]
+fn every_error_says_where_it_is_what_is_wrong_and_what_is_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("master");
+    let told = || format!("{:#}", anyhow::Error::from(load(dir.path()).unwrap_err()));
+    let check = |text: &str, expected: &str| {
+        std::fs::write(&main, text).unwrap();
+        assert_eq!(told(), format!("{}:{expected}", main.display()), "{text}");
+    };
+    check("id: m\nret_port: high\n", "2:1: ret_port: expected a whole number from 0 to 65535, found \"high\"");
+    check("ret_port: 70000\n", "1:1: ret_port: expected a whole number from 0 to 65535, found 70000");
+    check(
+        "max_pending: -1\n",
+        &format!("1:1: max_pending: expected a whole number from 0 to {}, found -1", usize::MAX),
+    );
+    check("interface: [1]\n", "1:1: interface: expected text, found list");
+    check("auto_accept: 1\n", "1:1: auto_accept: expected true or false, found 1");
+    check("syndics: {a: 1}\n", "1:1: syndics: expected a list of texts, found map");
+    let levels = "all, garbage, trace, debug, profile, info, warning, warn, error, critical, quiet";
+    check("log_level: loud\n", &format!("1:1: log_level: expected one of {levels}, found \"loud\""));
+    check("a: b\n  c: d\n", "2:4: mapping values are not allowed in this context");
+    check("- a\n", "1:1: expected a map of options (`key: value` lines), found list");
+    check("nodegroups: 5\n", "1:1: nodegroups must be a map of names to compound targets, not int");
+    check("reactor: 5\n", "1:1: a reactor list was expected, not int");
+    let cannot = ": cannot be read; check that it is UTF-8 text and that this user may read it: ";
+    std::fs::write(&main, b"\xff\xfea: 1").unwrap();
+    assert_eq!(told(), format!("{}{cannot}stream did not contain valid UTF-8", main.display()));
+    // A link that leads nowhere is no missing file: a master with the defaults would be another one.
+    std::fs::remove_file(&main).unwrap();
+    std::os::unix::fs::symlink("nowhere", &main).unwrap();
+    assert!(told().starts_with(&format!("{}{cannot}", main.display())), "{}", told());
+}
+
+#[test]
 fn the_lists_of_keys_move_with_the_root_and_limits_are_checked() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "master", "root_dir: /tmp/h\nautosign_file: /etc/halite/autosign.conf\nautosign_timeout: 1\n");

@@ -155,7 +155,7 @@ impl Requests {
             Command::MineGet { tgt, tgt_type, fun } => self.mine_get(id, tgt, &tgt_type, &fun).await,
             Command::Pillar(load) => self.pillar(id, &load).await,
             Command::Publish(Waits::No, load) => self.publish(id, &load).await,
-            Command::Publish(Waits::Yes, _) => Ok(Map::new().into()),
+            Command::Publish(Waits::Yes, load) => self.publish_stumbling(id, &load).await,
             Command::PublishReturns { jid } => self.published_returns(id, &jid).await,
             Command::RegisterResources { .. } => Ok(true.into()),
             Command::Runner(load) => self.run(id, &load).await,
@@ -215,6 +215,29 @@ impl Requests {
                 none()
             }
         }
+    }
+
+    /// Answers `minion_publish` as Salt 3008's master does, which no module of a minion asks: a job that may not be published
+    /// is an empty map; of one that may, it publishes the job, stumbles over the first return, or over there being none, and
+    /// says an empty text.
+    async fn publish_stumbling(&self, id: &MinionId, load: &Map) -> Result<Value, Unanswered> {
+        let refused = || Ok(Map::new().into());
+        let config = self.parts.config.load_full();
+        let Some(request) = config.peer.as_ref().and_then(|rights| peer::publication(rights, id, load)) else {
+            tracing::info!(minion_id = %id, fun = load.text("fun"), "a minion may not publish this (peer)");
+            return refused();
+        };
+        if let Some(answer) = peer::bad_wait(load) {
+            return Ok(answer);
+        }
+        let names_group = request.target.tgt_type.starts_with("node");
+        match self.ask(id, MasterCommand::Publish(request)).await {
+            Ok(Reply::Published(job)) => self.parts.published.note(job.jid, id.clone()),
+            Err(CommandError::Invalid(_)) if names_group => return refused(),
+            Ok(_) => {}
+            Err(error) => tracing::info!(minion_id = %id, %error, "a minion's job is not published"),
+        }
+        Ok("".into())
     }
 
     async fn published_returns(&self, id: &MinionId, jid: &str) -> Result<Value, Unanswered> {

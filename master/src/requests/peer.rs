@@ -72,6 +72,17 @@ pub(super) fn publication(rights: &Rights, id: &MinionId, load: &Map) -> Option<
     })
 }
 
+/// Returns what Salt's master says to a wait that is no number: no to a text, and nothing to what it stumbles over.
+pub(super) fn bad_wait(load: &Map) -> Option<Value> {
+    let given = ["tmo", "timeout"].into_iter().filter_map(|name| load.at(name));
+    given.into_iter().find_map(|wait| match wait {
+        Value::Bool(_) | Value::Float(_) | Value::Int(_) => None,
+        Value::Str(text) if text.trim().parse::<i64>().is_ok() => None,
+        Value::Str(_) => Some(Map::new().into()),
+        _ => Some("".into()),
+    })
+}
+
 /// Reads the run of a runner, if a minion may ask for it.
 pub(super) fn run(rights: &Rights, id: &MinionId, load: &Map) -> Option<Command> {
     let fun = load.text("fun").filter(|fun| rights.allow(id, fun))?;

@@ -226,7 +226,11 @@ fn door(dir: &tempfile::TempDir, bus: &Bus, keys: &Keys, jobs: &Jobs, registry: 
 fn answers(dir: &tempfile::TempDir, jobs: &Jobs, door: &Door) -> Requests {
     let confdir = dir.path().join("conf");
     std::fs::create_dir_all(&confdir).unwrap();
-    std::fs::write(confdir.join("master"), format!("root_dir: {}\n", dir.path().display())).unwrap();
+    std::fs::write(
+        confdir.join("master"),
+        format!("root_dir: {}\npeer:\n  web.*: [test.ping]\n", dir.path().display()),
+    )
+    .unwrap();
     let config = crate::config::load(&confdir).unwrap().requests;
     Requests::new(config.clone(), crate::pillar::Pillars::new(config.pillar), jobs.clone(), door.clone())
 }

@@ -8,6 +8,9 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rusqlite::ErrorCode;
+
+use super::check;
 use super::{
     Files, MANIFEST, Progress, StoreError, copy_folder, database_error, file_error, head, read_only, sync, with_end,
 };
@@ -22,7 +25,7 @@ pub struct Backup {
     pub bytes: u64,
     /// The last offset in the copy.
     pub head: u64,
-    /// Segments that are damaged: copied as they are, so that nothing is lost with them that can still be read.
+    /// Segments that are damaged or lack events: copied as they are, so that nothing is lost with them that can still be read.
     pub damaged: Vec<PathBuf>,
     /// Databases that are damaged: not in the copy. They begin anew after a restore.
     pub left_out: Vec<PathBuf>,
@@ -50,18 +53,14 @@ pub fn backup(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Backup
     let events = to.join("events");
     make(&events).map_err(file_error("make", &events))?;
     let segments = bus::files(&files.events).map_err(file_error("read", &files.events))?;
-    for (at, (_, path)) in segments.iter().enumerate() {
+    for (at, (first, path)) in segments.iter().enumerate() {
         progress(&format!("copying segment {} of {}", at + 1, segments.len()));
         let copy = events.join(path.file_name().unwrap_or_default());
         // Retention may have been quicker.
         if path.exists() {
             // The newest one goes on to be written after a restore.
-            let is_complete = at + 1 < segments.len();
-            let done = copy_segment(path, &copy).and_then(|()| if is_complete { index(&copy) } else { Ok(()) });
-            if !is_complete {
-                done?;
-            } else if is_damaged(done)? {
-                copy_as_it_is(path, &copy)?;
+            let next = segments.get(at + 1).map(|(next, _)| *next);
+            if copy_segment(path, &copy, (*first, next))? == Copied::Damaged {
                 copied.damaged.push(path.clone());
             }
             copied.segments += 1;
@@ -110,8 +109,42 @@ fn index(path: &Path) -> Result<(), StoreError> {
     sync(path)
 }
 
-/// Copies a segment. A sealed one is a plain file that nobody writes any more.
-fn copy_segment(from: &Path, to: &Path) -> Result<(), StoreError> {
+/// How a segment came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    Damaged,
+    Whole,
+}
+
+/// Copies a segment that begins at `first` and is followed by one that begins at `next`. Without a next one it is still
+/// written, and cannot be taken damaged.
+fn copy_segment(from: &Path, to: &Path, (first, next): (u64, Option<u64>)) -> Result<Copied, StoreError> {
+    let Some(next) = next else { return copy_file(from, to).map(|()| Copied::Whole) };
+    let fault = |path: &Path| match check::fault(path, first, next) {
+        Err(error) if bus::is_damage(&error, path) => Ok(Some(error.to_string())),
+        looked => looked.map_err(database_error("check", path)),
+    };
+    if let Err(error) = copy_file(from, to).and_then(|()| index(to)) {
+        // SQLite takes some damage for a full disk: the segment itself tells.
+        let is_full = matches!(&error, StoreError::Database { source, .. }
+            if source.sqlite_error_code() == Some(ErrorCode::DiskFull));
+        if is_full && fault(from)?.is_none() {
+            return Err(error);
+        }
+        if !is_full {
+            is_damaged(Err(error))?;
+        }
+        copy_as_it_is(from, to)?;
+        return Ok(Copied::Damaged);
+    }
+    // The copy is looked at, not the segment: it is what a restore reads, and retention does not take it away meanwhile.
+    let Some(fault) = fault(to)? else { return Ok(Copied::Whole) };
+    tracing::debug!(fault, path = %from.display(), "a segment is damaged");
+    Ok(Copied::Damaged)
+}
+
+/// Copies the file of a segment. A sealed one is a plain file that nobody writes any more.
+fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
     if !bus::is_plain(from) {
         return snapshot(from, to);
     }

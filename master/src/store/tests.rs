@@ -20,6 +20,11 @@ fn files(folder: &Path) -> Files {
 
 /// Writes a log of some segments, a database with a cursor, and a key.
 async fn scene() -> (TempDir, Files) {
+    scene_of(1_000).await
+}
+
+/// As [`scene`], of events with so many bytes.
+async fn scene_of(bytes: usize) -> (TempDir, Files) {
     let folder = TempDir::new().unwrap();
     let files = files(folder.path());
     let config = BusConfig { segment_bytes: 100_000, ..BusConfig::new(&files.events) };
@@ -28,7 +33,7 @@ async fn scene() -> (TempDir, Files) {
     let running = tokio::spawn(task.run(stopped));
     for n in 0..EVENTS {
         let tag = Tag::parse(if n % 3 == 0 { "a/b" } else { "c/d" }).unwrap();
-        bus.fire(tag, &map! { "n" => n, "text" => "x".repeat(1_000) }).await.unwrap();
+        bus.fire(tag, &map! { "n" => n, "text" => "x".repeat(bytes) }).await.unwrap();
     }
     stop.send_replace(true);
     running.await.unwrap().unwrap();
@@ -229,6 +234,42 @@ async fn damage_does_not_keep_the_rest_from_being_backed_up() {
     let newest = &bus::files(&files.events).unwrap().pop().unwrap().1;
     fs::write(newest, vec![b'x'; 8_192]).unwrap();
     assert!(matches!(backup(&files, &folder.path().join("other"), &mut |_| {}), Err(StoreError::Database { .. })));
+}
+
+#[tokio::test]
+async fn damage_that_looks_like_a_full_disk_is_named_as_what_it_is() {
+    // Larger than a page: what is overwritten are numbers of pages, and SQLite takes some for a file that is too large.
+    let (folder, files) = scene_of(15_000).await;
+    let path = bus::files(&files.events).unwrap()[0].1.clone();
+    // As a segment is while somebody reads it: it is copied as a database.
+    Connection::open(&path).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+    assert!(!bus::is_plain(&path));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20_000..40_000].fill(0xff);
+    fs::write(&path, &bytes).unwrap();
+    let done = backup(&files, &folder.path().join("backup"), &mut |_| {}).unwrap();
+    assert_eq!(done.damaged, [path]);
+}
+
+#[tokio::test]
+async fn damage_that_a_copy_does_not_meet_is_named_all_the_same() {
+    let (folder, files) = scene().await;
+    compact(&files, &mut |_| {}).unwrap();
+    let segments = bus::files(&files.events).unwrap();
+    let (rows, holes) = (&segments[0].1, &segments[1].1);
+    assert!(bus::is_plain(rows) && bus::is_plain(holes), "they are copied byte for byte");
+    let mut bytes = fs::read(rows).unwrap();
+    bytes[20_000..60_000].fill(0xff);
+    fs::write(rows, &bytes).unwrap();
+    let db = Connection::open(holes).unwrap();
+    db.execute("DELETE FROM events WHERE offset = ?1", [segments[1].0 as i64 + 1]).unwrap();
+    drop(db);
+    let to = folder.path().join("backup");
+    let done = backup(&files, &to, &mut |_| {}).unwrap();
+    assert_eq!((done.damaged, done.head), (vec![rows.clone(), holes.clone()], EVENTS));
+    assert_eq!(fs::read(to.join("events").join(rows.file_name().unwrap())).unwrap(), bytes);
+    restore(&files, &to, restore::Occupied::MoveAside, &mut |_| {}).unwrap();
+    assert!(exported(&files, &[]).ends_with(&(segments[2].0..=EVENTS).collect::<Vec<_>>()));
 }
 
 #[tokio::test]

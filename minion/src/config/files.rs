@@ -28,7 +28,7 @@ const MAX_FILES: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// A file is not a map of options.
-    #[error("{}:1:1: a configuration is a map of options, not {kind}", path.display())]
+    #[error("{}:1:1: expected a map of options (`key: value` lines), found {kind}", path.display())]
     NotAMap {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum FilesError {
         kind: &'static str,
     },
     /// A file cannot be read.
-    #[error("read {}", path.display())]
+    #[error("{}: cannot be read; check that it is UTF-8 text and that this user may read it", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum FilesError {
         source: io::Error,
     },
     /// A file is larger than any configuration.
-    #[error("read {}: it is larger than {MAX_FILE_BYTES} bytes", path.display())]
+    #[error("{}: cannot be read; it is larger than {MAX_FILE_BYTES} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -78,7 +78,8 @@ impl Files {
     pub fn read(folder: &Path) -> Result<Files, FilesError> {
         let mut files = Files::default();
         let main = folder.join(MAIN);
-        if main.exists() {
+        // A link that leads nowhere, and a folder that may not be looked into, are no missing file.
+        if !fs::symlink_metadata(&main).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             files.options = files.load(&main)?;
         }
         let mut included = Map::new();
@@ -226,6 +227,10 @@ mod tests {
         assert!(text.contains("/minion:"), "{text}");
         let list = folder(&[("minion", "- a\n")]);
         assert!(matches!(Files::read(list.path()), Err(FilesError::NotAMap { kind: "list", .. })));
+        let link = folder(&[]);
+        std::os::unix::fs::symlink("nowhere", link.path().join("minion")).unwrap();
+        let text = Files::read(link.path()).unwrap_err().to_string();
+        assert!(text.ends_with("/minion: cannot be read; check that it is UTF-8 text and that this user may read it"));
     }
 
     #[test]

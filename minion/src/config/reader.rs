@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use proto::value::{Map, MapExt, Value};
+use render::unit;
 
 use super::files::Files;
 
@@ -60,6 +61,19 @@ impl<'a> Reader<'a> {
         match value.as_u64().filter(|number| (from..=to).contains(number)) {
             Some(number) => Ok(Some(number)),
             None => Err(self.wrong(option, &format!("a whole number from {from} to {to}"), value)),
+        }
+    }
+
+    /// Returns a number of bytes within `from..=to`, bare or with a unit: `16MiB`.
+    pub(super) fn bytes(&self, option: &str, from: u64, to: u64) -> Result<Option<u64>, OptionError> {
+        let Some(value) = self.value(option) else { return Ok(None) };
+        let bytes = value.as_str().map_or_else(|| value.as_u64(), unit::bytes);
+        match bytes.filter(|bytes| (from..=to).contains(bytes)) {
+            Some(bytes) => Ok(Some(bytes)),
+            None => {
+                let expected = format!("a number of bytes from {from} to {to}, or one with KiB, MiB, GiB or TiB");
+                Err(self.wrong(option, &expected, value))
+            }
         }
     }
 

@@ -80,6 +80,24 @@ fn an_option_of_the_wrong_kind_names_its_place() {
 }
 
 #[test]
+fn sizes_may_have_a_unit() {
+    let bytes = |text: &str| load(&format!("spool_max_bytes: {text}\n")).unwrap().spool_max_bytes;
+    assert_eq!((bytes("65536"), bytes("1MiB"), bytes("16 MiB")), (Some(65_536), Some(1 << 20), Some(16 << 20)));
+    let wrong = |found: &str, shown: &str| {
+        let expected = "a number of bytes from 65536 to 17179869184, or one with KiB, MiB, GiB or TiB";
+        refusal(
+            &format!("spool_max_bytes: {found}\n"),
+            &format!("minion:1:1: spool_max_bytes: expected {expected}, found {shown}"),
+        );
+    };
+    wrong("1 fortnight", "\"1 fortnight\"");
+    wrong("1TiB", "\"1TiB\"");
+    wrong("1KiB", "\"1KiB\"");
+    wrong("64", "64");
+    wrong("[1]", "list");
+}
+
+#[test]
 fn a_bad_id_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let overrides = Overrides { id: Some("a/b".into()), ..Overrides::default() };

@@ -58,7 +58,9 @@ CLI Example:
     },
     Function {
         name: "cp.get_dir",
-        doc: "Copy a directory of the master to a directory here, and return the files that were written.
+        doc:
+            "Copy a directory of the master to a directory here, and return the files that were written. The directories
+that the destination needs are made. As in Salt, further keywords are variables for a template, and count for nothing.
 
 CLI Example:
 
@@ -71,6 +73,7 @@ CLI Example:
             SALTENV,
             Param::optional("template", Fallback::None),
             Param::optional("gzip", Fallback::None),
+            Param::keywords(),
         ],
         run: get_dir,
     },
@@ -80,6 +83,8 @@ CLI Example:
 
 makedirs
     True makes the directories that the path needs.
+
+As in Salt, further keywords are variables for a template, and count for nothing.
 
 CLI Example:
 
@@ -93,6 +98,7 @@ CLI Example:
             Param::optional("makedirs", Fallback::Bool(false)),
             Param::optional("template", Fallback::None),
             Param::optional("gzip", Fallback::None),
+            Param::keywords(),
         ],
         run: get_file,
     },

@@ -8,17 +8,22 @@ use proto::message::Spooled;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Transaction, params};
 
 use super::{OVERHEAD, Place, Read, Row};
-use crate::database::{self, OpenError, clamp};
+use crate::database::{self, OpenError, Schema, clamp};
 
 /// How many pages an empty file may keep; with more, it gives its room back. 256 KiB.
 const KEPT_PAGES: i64 = 64;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: Schema = Schema {
+    version: 1,
+    tables: &[("loads", "seq spool n kind jid stored_ms load"), ("spool", "one id last_n boot")],
+    sql: "
     CREATE TABLE IF NOT EXISTS loads (seq INTEGER PRIMARY KEY, spool BLOB NOT NULL, n INTEGER NOT NULL,
         kind INTEGER NOT NULL, jid TEXT, stored_ms INTEGER NOT NULL, load BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS spool (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL,
         last_n INTEGER NOT NULL, boot TEXT NOT NULL);
-    INSERT OR IGNORE INTO spool VALUES (1, randomblob(16), 0, '');";
+    INSERT OR IGNORE INTO spool VALUES (1, randomblob(16), 0, '');",
+    lost: "the events and returns that the master has not",
+};
 
 /// What a load carries: events may be dropped, returns may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +107,7 @@ pub(super) struct File {
 impl File {
     /// Opens the file. Loads of an earlier life are moved behind `next_seq`, if this process has used places already.
     pub(super) fn open(place: &Place, next_seq: u64) -> Result<File, OpenError> {
-        let db = database::open(&place.path, SCHEMA)?;
+        let db = database::open(&place.path, &SCHEMA)?;
         Self::begin(db, &place.boot, next_seq)
             .map_err(|source| OpenError::Database { path: place.path.clone(), source })
     }
@@ -173,8 +178,11 @@ impl File {
 
     /// Puts everything that was committed on the disk for good.
     pub(super) fn sync(&self) -> rusqlite::Result<()> {
-        // SQLite syncs only what it writes, and an UPDATE that changes nothing writes nothing; a header field is written anyway.
-        self.db.execute_batch("PRAGMA synchronous = FULL; PRAGMA user_version = 0; PRAGMA synchronous = NORMAL;")
+        // SQLite syncs only what it writes, and an UPDATE that changes nothing writes nothing; a header field is written
+        // anyway, and has the value that it has.
+        let version = SCHEMA.version;
+        let sql = format!("PRAGMA synchronous = FULL; PRAGMA user_version = {version}; PRAGMA synchronous = NORMAL;");
+        self.db.execute_batch(&sql)
     }
 
     /// Has the disk be full beyond so many pages.

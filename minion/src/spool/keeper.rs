@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::file::{Commit, Dropped, File, Kind, Stored};
 use super::pack::{Body, Pack, pack};
 use super::{Exchange, Exchanged, MAX_EVENT_BYTES, MAX_RETURN_BYTES, Place, Read, Row, SYNC_EVERY, SpoolError};
-use crate::database::is_damage;
+use crate::database::{OpenError, is_damage};
 
 /// How soon a disk that cannot be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -302,14 +302,19 @@ impl Keeper {
         self.retry = Some(now);
     }
 
-    fn degrade(&mut self, failed: &dyn std::error::Error, now: Instant) {
+    fn degrade(&mut self, failed: &(dyn std::error::Error + 'static), now: Instant) {
         if self.retry.is_none() {
             let path = self.place.as_ref().map(|place| place.path.display().to_string());
             let source = failed.source().map(ToString::to_string);
+            let remedy = match failed.downcast_ref() {
+                // They say themselves what to do.
+                Some(OpenError::Foreign { .. } | OpenError::Newer { .. }) => "",
+                _ => ": is the disk full, or read-only?",
+            };
             error!(
                 path, error = %failed, source,
                 "cannot keep events on the disk; new ones are in memory only, and a restart of this minion loses them, \
-                 until the file can be written: is the disk full, or read-only?"
+                 until the file can be written{remedy}"
             );
         }
         self.retry = Some(now + RETRY);

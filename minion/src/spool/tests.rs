@@ -125,6 +125,48 @@ fn numbers(requests: &[Request]) -> Vec<u64> {
     requests.iter().map(|request| content(request).0.n).collect()
 }
 
+/// Makes a spool's file, by hand.
+fn made(folder: &tempfile::TempDir, sql: &str) -> Place {
+    let place = place(folder);
+    rusqlite::Connection::open(&place.path).unwrap().execute_batch(sql).unwrap();
+    place
+}
+
+#[test]
+fn a_file_of_another_form_is_left_alone_until_it_is_moved_away() {
+    let newer = format!("{} PRAGMA user_version = 9", super::file::SCHEMA.sql);
+    for (sql, told) in
+        [("CREATE TABLE loads (x TEXT)", "tables are not those of this minion"), (&newer, "form 9; this one knows 1")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let place = made(&folder, sql);
+        let before = std::fs::read(&place.path).unwrap();
+        let error = super::file::File::open(&place, 1).unwrap_err().to_string();
+        assert!(error.contains(told) && error.contains(place.path.to_str().unwrap()), "{error}");
+        assert!(error.contains("move the file away, which loses the events and returns"), "{error}");
+        let now = Instant::now();
+        let (mut keeper, _) = Keeper::on_disk(place.clone(), MEMORY_ID, now);
+        assert!(!keeper.is_stored() && std::fs::read(&place.path).unwrap() == before, "{told}");
+        std::fs::remove_file(&place.path).unwrap();
+        keeper.tend(now + Duration::from_secs(60), 1);
+        assert!(keeper.is_stored(), "{told}");
+    }
+}
+
+#[test]
+fn a_file_from_before_forms_were_counted_is_taken_and_keeps_its_form_from_then_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = made(&folder, super::file::SCHEMA.sql);
+    let file = super::file::File::open(&place, 1).unwrap();
+    file.sync().unwrap();
+    drop(file);
+    let form: u32 = rusqlite::Connection::open(&place.path)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(form, 1);
+}
+
 #[test]
 fn events_that_wait_together_go_as_one_load() {
     let mut pair = Pair::in_memory();

@@ -40,7 +40,7 @@ pub(super) fn configuration(confdir: &Path) -> Vec<Finding> {
             config.warnings.into_iter().map(warn).collect()
         }
         Err(error) => {
-            let error = format!("failed to {:#}", anyhow::Error::from(error));
+            let error = format!("{:#}", anyhow::Error::from(error));
             vec![Finding::bad("configuration", error, "correct it; until then the running master keeps the old one")]
         }
     }

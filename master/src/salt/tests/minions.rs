@@ -71,6 +71,30 @@ async fn a_job_goes_out_signed_and_its_return_is_logged_once() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_published_and_waited_for_is_answered_as_salts_master_answers_it() {
+    let master = Master::start().await;
+    let mut web = Minion::accepted(&master, "web1", 1).await;
+    let mut db = Minion::accepted(&master, "db1", 2).await;
+    let load = |tgt: &str, more: Map| {
+        let mut load = map! { "cmd" => "minion_publish", "fun" => "test.ping", "arg" => Value::List(vec![]), "tgt" => tgt,
+        "tgt_type" => "glob", "ret" => "" };
+        load.extend(more);
+        load
+    };
+    let (refused, stumbled) = (Value::from(Map::new()), Value::from(""));
+    assert_eq!(db.request(load("*", Map::new())).await, refused, "peer does not name it");
+    assert_eq!(web.request(load("*", map! { "fun" => "cmd.run" })).await, refused, "peer does not name the function");
+    assert_eq!(web.request(load("*", map! { "tmo" => "soon" })).await, refused);
+    assert_eq!(web.request(load("*", map! { "timeout" => Value::Null })).await, stumbled);
+    assert_eq!(web.request(load("none", map! { "tgt_type" => "nodegroup" })).await, refused, "there is no such group");
+    assert_eq!(web.request(load("ghost*", Map::new())).await, stumbled, "it matches nobody");
+    let published = |tags: Vec<String>| tags.iter().filter(|tag| tag.ends_with("/new")).count();
+    assert_eq!(published(master.tags().await), 0);
+    assert_eq!(web.request(load("*", map! { "tmo" => "5", "form" => "full" })).await, stumbled);
+    assert_eq!(published(master.tags().await), 1, "the job is out");
+}
+
+#[tokio::test]
 async fn returns_of_others_and_of_unknown_jobs_stand_apart() {
     let master = Master::start().await;
     let mut web = Minion::accepted(&master, "web1", 1).await;

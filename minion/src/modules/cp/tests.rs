@@ -153,6 +153,16 @@ fn a_directory_comes_with_what_is_in_it() {
 }
 
 #[test]
+fn keywords_of_templates_are_taken_as_salt_takes_them() {
+    let rig = rig();
+    let (out, here) = (rig.path("new/out"), rig.path("here"));
+    let kwargs = || map! { "makedirs" => true, "role" => "web" };
+    let written = rig.call("cp.get_dir", &["salt://web/css", &out], kwargs());
+    assert_eq!(written, Ok(vec![rig.path("new/out/css/a.css")].into()));
+    assert_eq!(rig.call("cp.get_file", &["salt://webs", &here], kwargs()), Ok(here.into()));
+}
+
+#[test]
 fn a_file_is_pushed_where_the_master_takes_it() {
     let rig = rig();
     let path = rig.path("x");
