@@ -10,7 +10,7 @@ use super::super::method;
 use super::super::object::{Dict, List};
 use super::super::ops::kind;
 use super::super::print;
-use super::super::session::{MAX_DEPTH, failure};
+use super::super::session::{self, MAX_DEPTH, failure};
 use super::lists::is_list;
 use crate::yaml::{self, Source};
 
@@ -154,6 +154,7 @@ fn from_entries(value: &Value, _: &Args<'_>) -> Result<Value, Error> {
     let made = Dict::default();
     for entry in items(value)? {
         let entry = dict_of(&entry)?.entries().clone();
+        session::spend(entry.len())?;
         let named = |name: &str| {
             let same = |key: &Value| key.as_str().is_some_and(|key| key.to_lowercase() == name);
             entry.iter().find(|(key, _)| same(key)).map(|(_, value)| value.clone())

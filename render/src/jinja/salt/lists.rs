@@ -89,7 +89,7 @@ fn check_whitelist_blacklist(value: &Value, args: &Args<'_>) -> Result<Value, Er
     };
     let listed = |patterns: &[Value]| {
         for (pattern, subject) in patterns.iter().filter_map(|pattern| Some((pattern.as_str()?, subject?))) {
-            session::spend(pattern.len() + subject.len())?;
+            session::spend(pattern.len() + subject.len() + regular::BUILD_WORK)?;
             if Glob::new(pattern).matches(subject) || regular::is_whole(pattern, subject)? {
                 return Ok::<_, Error>(true);
             }

@@ -8,8 +8,11 @@ use minijinja::{Error, Value};
 use super::super::builtin::{Filter, defined};
 use super::super::convert::{Args, int, items};
 use super::super::object::{Dict, List};
-use super::super::session::{MAX_ITEMS, failure};
+use super::super::session::{self, MAX_ITEMS, failure};
 use address::{Entry, Version};
+
+/// What one host of a network takes, in bytes.
+const HOST_WORK: usize = 48;
 
 /// The filters, alphabetically.
 pub(super) const FILTERS: &[(&str, Filter)] = &[
@@ -99,6 +102,8 @@ fn hosts(entry: &Entry) -> Result<Value, Error> {
     if end - start >= MAX_ITEMS as u128 {
         return Err(failure(format!("the network {} has more than {MAX_ITEMS} hosts", entry.with_prefix())));
     }
+    let count = usize::try_from(end - start).unwrap_or(MAX_ITEMS);
+    session::spend(count.saturating_mul(HOST_WORK))?;
     List::value((start..=end).map(|host| Value::from(entry.version().name(host))).collect())
 }
 
@@ -142,7 +147,11 @@ fn filter_by_networks(value: &Value, args: &Args<'_>) -> Result<Value, Error> {
         for address in items(addresses)? {
             let found = parse(&address).filter(|entry| entry.prefix.is_none());
             let entry = found.ok_or_else(|| no_address(&address, "address"))?;
+            session::spend(known.len())?;
             kept.extend(known.iter().filter(|network| network.holds(&entry)).map(|_| address.clone()));
+            if kept.len() > MAX_ITEMS {
+                break;
+            }
         }
         List::value(kept)
     };

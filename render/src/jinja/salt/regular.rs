@@ -13,6 +13,9 @@ use super::super::text;
 /// How far a regular expression may go back before it fails.
 const BACKTRACK_LIMIT: usize = 100_000;
 
+/// What reading a regular expression takes of a template's budget, beside its length.
+pub(super) const BUILD_WORK: usize = 500;
+
 /// The filters, alphabetically.
 pub(super) const FILTERS: &[(&str, Filter)] = &[
     ("regex_escape", |value, _| text::bounded(escape(subject(value)?))),
@@ -66,6 +69,7 @@ fn regex(args: &Args<'_>, flags_at: usize, anchor: Anchor, subject: &str) -> Res
 }
 
 fn build(pattern: &str, flags: &str, anchor: Anchor, subject: &str) -> Result<fancy_regex::Regex, Error> {
+    session::spend(BUILD_WORK + pattern.len())?;
     let pattern = translate(pattern, subject);
     let flags = if flags.is_empty() { String::new() } else { format!("(?{flags})") };
     // Python's named groups are `(?P<name>…)`, which the engine knows too.

@@ -73,6 +73,9 @@ fn filters_stay_within_the_limits() {
     refused("{{ '::/0' | network_size }}", "too large to count");
     refused("{{ range(90000) | list | union(range(90000) | list) }}", "too much work");
     refused("{{ range(90000) | list | unique }}", "too much work");
+    refused("{{ (['10.0.0.0/16'] * 100) | network_hosts }}", "too much work");
+    refused("{{ (['10.0.0.1'] * 50000) | filter_by_networks(['10.0.0.0/8'] * 50000) }}", "100000 items");
+    refused("{{ 'x' | check_whitelist_blacklist(['y'] * 100000) }}", "too much work");
     refused("{{ 0 | strftime('%999999d') }}", "filled up too far");
     refused("{% for i in range(100000) %}{{ ('x' * 1000) | sha512 }}{% endfor %}", "too much work");
     refused("{{ ('%c' * 100000) | md5 }}{{ 0 | strftime('%c' * 100000) }}", "more than 1048576 bytes");
