@@ -14,7 +14,7 @@ use super::super::text;
 const BACKTRACK_LIMIT: usize = 100_000;
 
 /// What reading a regular expression takes of a template's budget, beside its length.
-pub(super) const BUILD_WORK: usize = 500;
+pub(super) const BUILD_WORK: usize = 2_000;
 
 /// The filters, alphabetically.
 pub(super) const FILTERS: &[(&str, Filter)] = &[
