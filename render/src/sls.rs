@@ -1,6 +1,7 @@
 //! SLS files: the `#!` line, then Jinja, then YAML.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use proto::value::{Map, MapExt, Value};
 
@@ -22,6 +23,8 @@ pub struct Context {
     pub pillar: Option<Value>,
     /// The environment, `base` unless said otherwise.
     pub saltenv: Option<String>,
+    /// The current time, for `strftime`.
+    pub now: Option<SystemTime>,
     /// Further variables.
     pub extra: Map,
     /// The functions behind `salt`.
@@ -99,7 +102,7 @@ impl Context {
         for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             vars.set(name, value.clone());
         }
-        jinja::Context { vars, functions: self.functions.clone(), loader: self.loader.clone(), repairs }
+        jinja::Context { vars, functions: self.functions.clone(), loader: self.loader.clone(), repairs, now: self.now }
     }
 }
 

@@ -18,6 +18,7 @@ mod log;
 mod requests;
 mod salt;
 mod salt_tools;
+mod shown;
 mod watch;
 
 use std::borrow::Cow;
@@ -167,7 +168,8 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
     // Salt's `opts` always has it.
     let mut opts = files.options.clone();
     opts.set("id", id.as_str());
-    let around = requests::Around { paths: &paths, opts: &opts, nodegroups: &nodegroups };
+    let shown = shown::options(&files.options, &paths, id.as_str());
+    let around = requests::Around { paths: &paths, opts: &shown, nodegroups: &nodegroups };
     let requests = requests::read(&options, &around, &mut warnings)?;
     let syndics = salt::syndics(&options, &mut warnings)?;
     let salt = salt::read(&options, &paths, &id, &opts)?;
@@ -192,7 +194,7 @@ pub fn load(confdir: &Path) -> Result<Config, ConfigError> {
             max_age: options.seconds("reactor_max_age", 600)?,
             guards: guards::read(&options)?,
             path: paths.cachedir.join("reactor.db"),
-            opts,
+            opts: shown,
         },
         requests,
         salt,

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use proto::ids::MinionId;
 use proto::map;
@@ -350,6 +350,7 @@ impl<'a> Compiler<'a> {
             grains: Some(Value::Map((*self.grains).clone())),
             pillar: Some(Value::Map((*self.pillar).clone())),
             saltenv: Some(env.to_owned()),
+            now: Some(SystemTime::now()),
             extra,
             functions: Some(Arc::new(functions)),
             loader: Some(Arc::new(loader)),

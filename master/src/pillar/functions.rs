@@ -48,7 +48,7 @@ impl Functions for PillarFunctions {
     fn call(&self, name: &str, args: Vec<Value>, kwargs: Map) -> Result<Value, String> {
         let call = Call { name, args, kwargs };
         match name {
-            "config.get" => self.config_get(&call),
+            "config.get" | "config.option" => self.config_get(&call),
             "grains.fetch" | "grains.get" => get(&call, &self.grains, 2),
             "grains.filter_by" => self.filter_by(&call),
             "grains.has_value" => {
@@ -65,7 +65,9 @@ impl Functions for PillarFunctions {
             "test.arg" => Ok(map! { "args" => call.args, "kwargs" => call.kwargs }.into()),
             "test.echo" => call.value(0, "text").cloned().ok_or_else(|| "test.echo needs a text".to_owned()),
             "test.ping" => Ok(true.into()),
-            _ => Err(format!("the function '{name}' is not available in pillar files")),
+            _ => Err(format!(
+                "the function '{name}' is not available in pillar files: nothing runs on the master for a template"
+            )),
         }
     }
 }

@@ -14,7 +14,9 @@ impl Functions for MasterFunctions {
             "test.arg" => Ok(map! { "args" => args, "kwargs" => kwargs }.into()),
             "test.echo" => args.into_iter().next().ok_or_else(|| "test.echo needs a text".to_owned()),
             "test.ping" => Ok(Value::Bool(true)),
-            _ => Err(format!("the function '{name}' is not available in reactor files")),
+            _ => Err(format!(
+                "the function '{name}' is not available in reactor files: nothing runs on the master for a template"
+            )),
         }
     }
 }

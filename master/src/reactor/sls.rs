@@ -156,6 +156,7 @@ fn context(loaded: &Loaded, tag: &Tag, data: &Map) -> Context {
         grains: Some(Value::Map(loaded.grains.clone())),
         pillar: Some(Value::Map(Map::new())),
         saltenv: Some("base".to_owned()),
+        now: Some(SystemTime::now()),
         functions: Some(Arc::new(MasterFunctions)),
         loader: Some(Arc::new(loader)),
         ..Context::default()

@@ -5,9 +5,9 @@ use minijinja::{Environment, Error, State, Value, filters};
 
 use super::convert::{Args, items};
 use super::format;
-use super::json::{self, Look};
 use super::object::{Dict, List, own, undefined};
 use super::print;
+use super::salt;
 use super::session::{self, MAX_ITEMS, MAX_TEXT, failure};
 use super::text;
 
@@ -30,7 +30,6 @@ const OWN: &[(&str, Filter)] = &[
     ("string", |value, _| text::bounded(print::str(defined(value)?))),
     ("striptags", |value, _| text::bounded(strip_tags(&print::str(defined(value)?)))),
     ("title", |value, _| text_method(value, "title", &[])),
-    ("tojson", tojson),
     ("trim", trim),
     ("truncate", truncate),
     ("upper", |value, _| text_method(value, "upper", &[])),
@@ -57,8 +56,6 @@ pub(super) fn install(env: &mut Environment<'_>) {
         ("length", Value::from_function(filters::length)),
         ("lines", Value::from_function(filters::lines)),
         ("map", Value::from_function(filters::map)),
-        ("max", Value::from_function(filters::max)),
-        ("min", Value::from_function(filters::min)),
         ("reject", Value::from_function(filters::reject)),
         ("rejectattr", Value::from_function(filters::rejectattr)),
         ("reverse", Value::from_function(filters::reverse)),
@@ -69,14 +66,13 @@ pub(super) fn install(env: &mut Environment<'_>) {
         ("sort", Value::from_function(filters::sort)),
         ("split", Value::from_function(filters::split)),
         ("sum", Value::from_function(filters::sum)),
-        ("unique", Value::from_function(filters::unique)),
         ("zip", Value::from_function(filters::zip)),
     ];
     for (name, filter) in native {
         install_native(env, name, filter);
     }
     install_own(env, OWN);
-    env.add_test("list", |value: &Value| matches!(value.kind(), ValueKind::Seq));
+    env.add_test("list", salt::is_list);
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     env.add_test("sequence", |value: &Value| !value.is_undefined() && value.len().is_some());
 }
@@ -191,11 +187,6 @@ fn replace(value: &Value, args: &Args<'_>) -> Result<Value, Error> {
     let mut arguments = vec![Value::from(args.text(0, "old")?), Value::from(args.text(1, "new")?)];
     arguments.extend(args.get(2, "count").filter(|count| !count.is_none()).cloned());
     text_method(value, "replace", &arguments)
-}
-
-fn tojson(value: &Value, args: &Args<'_>) -> Result<Value, Error> {
-    let look = Look { ascii: true, html_safe: true, sorted: true, indent: json::indent(args, 0)? };
-    text::bounded(json::dumps(defined(value)?, &look)?)
 }
 
 fn trim(value: &Value, args: &Args<'_>) -> Result<Value, Error> {

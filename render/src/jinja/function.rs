@@ -72,7 +72,7 @@ impl Object for Salt {
 }
 
 /// The names of the functions that every template has.
-pub(super) const GLOBALS: [&str; 6] = ["cycler", "dict", "joiner", "namespace", "raise", "range"];
+pub(super) const GLOBALS: [&str; 7] = ["cycler", "dict", "joiner", "namespace", "odict", "raise", "range"];
 
 /// Gives the environment its functions.
 pub(super) fn install(env: &mut Environment<'_>) {
@@ -91,13 +91,9 @@ pub(super) fn install(env: &mut Environment<'_>) {
         );
     }
     env.remove_global("debug");
-    env.add_function("dict", |args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-        let dict = Dict::default();
-        for (key, value) in method::pairs(&Args::new(&args.into_values()))? {
-            dict.insert(&key, &value)?;
-        }
-        Ok(Value::from_object(dict))
-    });
+    // Salt's `odict` is Python's `OrderedDict`; here all maps keep their order.
+    env.add_function("dict", dict);
+    env.add_function("odict", dict);
     env.add_function("raise", |message: Value| -> Result<Value, Error> { Err(failure(print::str(&message))) });
     env.add_function("cycler", |args: Rest<ValueOrKwargs>| -> Result<Value, Error> {
         session::count_namespace()?;
@@ -124,6 +120,14 @@ pub(super) fn install(env: &mut Environment<'_>) {
             salt::load(kind, &content)
         })
     });
+}
+
+fn dict(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let dict = Dict::default();
+    for (key, value) in method::pairs(&Args::new(&args.into_values()))? {
+        dict.insert(&key, &value)?;
+    }
+    Ok(Value::from_object(dict))
 }
 
 /// Jinja2's `cycler`.

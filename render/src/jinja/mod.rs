@@ -3,7 +3,7 @@
 //!
 //! - `lex`, `expression`, `rewrite`: templates are rewritten, line by line in place, before the engine reads them.
 //! - `object`, `convert`, `print`: values. `method`, `text`, `format`, `ops`: what they can do.
-//! - `builtin`, `json`, `salt`, `function`: filters, tests and functions. `session`: the books of one rendering.
+//! - `builtin`, `json`, `salt` (a file for each subject), `function`: filters, tests and functions. `session`: the books of one rendering.
 
 mod builtin;
 mod convert;
@@ -27,6 +27,7 @@ pub use function::Functions;
 
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use proto::value::Map;
@@ -80,6 +81,8 @@ pub struct Context {
     pub loader: Option<Arc<dyn Loader>>,
     /// Whether `keys()`, `values()` and `items()` can be indexed.
     pub repairs: Repairs,
+    /// The current time; without it, templates that ask for it fail.
+    pub now: Option<SystemTime>,
 }
 
 /// A rendered template.
@@ -105,7 +108,7 @@ pub struct JinjaError {
 
 /// Renders a template.
 pub fn render(text: &str, name: &str, context: &Context) -> Result<Rendered, JinjaError> {
-    let _guard = session::Guard::start(context.repairs);
+    let _guard = session::Guard::start(context.repairs, context.now);
     let rewritten = prepare(text).map_err(|bad| syntax_error(name, bad.line, &bad.message))?;
     let env = environment(context);
     let fail = |error: &Error| explain(error, name);
@@ -146,7 +149,7 @@ fn environment(context: &Context) -> Environment<'static> {
     });
     env.set_unknown_method_callback(|_: &mut State<'_, '_>, value, name, args| text::method(value, name, args));
     builtin::install(&mut env);
-    builtin::install_own(&mut env, salt::FILTERS);
+    salt::install(&mut env);
     function::install(&mut env);
     ops::install(&mut env);
     if let Some(loader) = context.loader.clone() {

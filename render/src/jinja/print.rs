@@ -9,7 +9,8 @@ use crate::python;
 
 /// Writes a value as `{{ … }}` does.
 pub(super) fn str(value: &Value) -> String {
-    match value.as_str() {
+    // The engine takes bytes for a text where they could be one, Python never does.
+    match value.as_str().filter(|_| value.kind() != ValueKind::Bytes) {
         Some(text) => text.to_owned(),
         None => repr(value),
     }

@@ -100,6 +100,8 @@ fn statement<'t>(tokens: &[Token<'t>], loads: &mut Vec<(&'t str, String)>) -> Op
             let parameters = until(&mut walker, ")")?;
             Some(format!(" call{parameters}{}", walker.all()?))
         }
+        // The engine's `do` knows calls only, Jinja's any expression.
+        "do" => Some(format!(" set __done ={}", walker.all()?)),
         "set" => set(&mut walker),
         other => Some(format!(" {other}{}", walker.all()?)),
     };

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use minijinja::{Error, ErrorKind};
 
@@ -27,6 +28,7 @@ pub(super) struct Session {
     namespaces: usize,
     imports: usize,
     repairs: Repairs,
+    now: Option<SystemTime>,
     missing: Option<String>,
     indexed: BTreeSet<&'static str>,
 }
@@ -41,8 +43,9 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn start(repairs: Repairs) -> Guard {
-        let session = Session { work: 0, namespaces: 0, imports: 0, repairs, missing: None, indexed: BTreeSet::new() };
+    pub(super) fn start(repairs: Repairs, now: Option<SystemTime>) -> Guard {
+        let indexed = BTreeSet::new();
+        let session = Session { work: 0, namespaces: 0, imports: 0, repairs, now, missing: None, indexed };
         Guard { outer: SESSION.with(|slot| slot.replace(Some(session))) }
     }
 }
@@ -85,6 +88,11 @@ pub(super) fn import<T>(act: impl FnOnce() -> Result<T, Error>) -> Result<T, Err
     let result = if depth > MAX_IMPORT_DEPTH { Err(failure("imports are nested too deeply")) } else { act() };
     with(|session| session.imports -= 1);
     result
+}
+
+/// Returns the current time, if the rendering was given one.
+pub(super) fn now() -> Option<SystemTime> {
+    with(|session| session.now)
 }
 
 /// Notes what was looked up and is not there, in Jinja's words: it is what an undefined value stands for.

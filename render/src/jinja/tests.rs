@@ -34,7 +34,7 @@ fn files(path: &str) -> Result<Option<String>, String> {
 
 fn context() -> Context {
     let vars = map! { "tag" => "t/x", "data" => map! { "id" => "m1", "args" => vec!["ls", "/tmp"] } };
-    Context { vars, functions: Some(Arc::new(Echo)), loader: Some(Arc::new(files)), repairs: Repairs::Off }
+    Context { vars, functions: Some(Arc::new(Echo)), loader: Some(Arc::new(files)), repairs: Repairs::Off, now: None }
 }
 
 fn check(text: &str, expected: &str) {
