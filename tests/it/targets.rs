@@ -75,7 +75,7 @@ fn a_target_that_makes_no_sense_is_refused_with_what_and_where() {
     refused(&["-N", "nope"], "Node group nope unavailable");
     refused(&["-N", "round"], "nodegroup round → again → round contains itself");
     refused(&["-I", "a"], "is no grain or pillar target");
-    refused(&["-R", "%web"], "no range server");
+    refused(&["-R", "%web"], "--range is not in this version; name the minions with -L");
     refused(&["-G", "os"], "write NAME:PATTERN");
     let nobody = fleet.halite(&["-G", "role:nobody", "test.ping"]).expect_code(2);
     assert!(nobody.stdout.contains("No minions matched the target."), "{nobody:?}");
