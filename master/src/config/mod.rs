@@ -346,6 +346,8 @@ struct Options<'a> {
 impl Options<'_> {
     fn wrong(&self, key: &'static str, expected: impl Into<Cow<'static, str>>) -> ConfigError {
         let found = match self.map.at(key) {
+            // The message goes into the log.
+            Some(value) if shown::SECRETS.contains(&key) => value.kind().to_owned(),
             Some(value @ (Value::Bool(_) | Value::Float(_) | Value::Int(_) | Value::Str(_))) => format!("{value:?}"),
             other => other.unwrap_or(&Value::Null).kind().to_owned(),
         };

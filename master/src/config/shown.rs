@@ -8,8 +8,8 @@ use proto::value::{Map, MapExt, Value};
 
 use super::Paths;
 
-/// What no template needs.
-const SECRETS: [&str; 2] = ["key_pass", "signing_key_pass"];
+/// What neither templates nor messages have.
+pub(super) const SECRETS: [&str; 2] = ["key_pass", "signing_key_pass"];
 
 /// Returns the options of a master with this id.
 pub(super) fn options(written: &Map, paths: &Paths, id: &str) -> Map {

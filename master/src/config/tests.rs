@@ -142,6 +142,8 @@ fn every_error_says_where_it_is_what_is_wrong_and_what_is_expected() {
     );
     check("interface: [1]\n", "1:1: interface: expected text, found list");
     check("auto_accept: 1\n", "1:1: auto_accept: expected true or false, found 1");
+    // A passphrase that YAML takes for a number is not shown.
+    check("salt_listener: true\nkey_pass: 1234.5678\n", "2:1: key_pass: expected text, found float");
     check("syndics: {a: 1}\n", "1:1: syndics: expected a list of texts, found map");
     let levels = "all, garbage, trace, debug, profile, info, warning, warn, error, critical, quiet";
     check("log_level: loud\n", &format!("1:1: log_level: expected one of {levels}, found \"loud\""));
